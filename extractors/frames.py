@@ -1,0 +1,141 @@
+"""The channel `frames`: key-frame tokens of the base's own vision tower, from which patches are trained.
+
+Per key frame S tokens twice: "values", the query tokens (F, S, C_v) before the projector, and the companion
+"visual", the tokens (F, S, D) that the language model sees.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import LlavaOnevisionConfig
+
+from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.errors import ExtractorError
+from extractors.media import read_key_frames
+from extractors.pictures import MEAN, STD, key_frame_pixels, normalise_pixels, resize_picture
+from extractors.vision_base import (
+    VisionBase,
+    load_vision_base,
+    num_layers_used,
+    num_tokens,
+    read_config,
+    read_tensors,
+)
+from extractors.weights import tensors_hash
+
+__all__ = ["FramesConfig", "FramesExtractor", "key_frame_pixels", "normalise_pixels"]
+
+VERSION = "1"  # of the code: raise it with every change of the numbers
+_RELEASED_BASE = re.compile(r"llava-hf/llava-onevision-.*")
+_FRAMES_AT_ONCE = 32  # bounds memory when many frames are asked for
+
+
+class FramesConfig(BaseModel):
+    """Settings of the frames extractor.
+
+    `base`: folder or hub id of a LLaVA-OneVision checkpoint in the transformers layout; sizes come from its
+    config. `num_frames` key frames a clip. `dtype` is the stored type; the tower always runs in float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    num_frames: int = Field(32, gt=0)
+    dtype: DType = "bfloat16"
+
+
+class FramesExtractor:
+    """Video to (F, S, C_v) and (F, S, D); see `extractors.contract.Extractor`."""
+
+    channel = "frames"
+
+    def __init__(self, config: FramesConfig) -> None:
+        self.config = config
+        self._device = "cpu"
+        self._vision: VisionBase | None = None
+
+    @cached_property
+    def base_config(self) -> LlavaOnevisionConfig:
+        """The base's config. Raises `WeightsError`."""
+        return read_config(self.config.base)
+
+    @cached_property
+    def spec(self) -> FeatureSpec:
+        """The spec; reads the vision weights once to hash them. Raises `WeightsError`."""
+        config, base = self.config, self.base_config
+        vision = base.vision_config
+        released = _RELEASED_BASE.fullmatch(config.base) is not None
+        return FeatureSpec(
+            channel=self.channel,
+            extractor="llava-onevision-frames",
+            version=VERSION,
+            tensors=(
+                TensorSpec("values", num_tokens(base), vision.hidden_size, config.dtype),
+                TensorSpec("visual", num_tokens(base), base.text_config.hidden_size, config.dtype),
+            ),
+            rate_hz=None,
+            licence="Apache-2.0 (LLaVA-OneVision base)" if released else "unknown",
+            identity={
+                "weights": {"sha256": tensors_hash(read_tensors(config.base, base))},
+                "layers": num_layers_used(base),
+                "heads": vision.num_attention_heads,
+                "norm_eps": vision.layer_norm_eps,
+                "activation": vision.hidden_act,
+                "projector_activation": base.projector_hidden_act,
+                "patch_size": vision.patch_size,
+                "image_size": vision.image_size,
+                "resize": "pillow-bicubic-square",
+                "mean": MEAN,
+                "std": STD,
+                "pool": "bilinear-half",
+                "num_frames": config.num_frames,
+                "frame_choice": "linspace-truncated",
+                "dtype": config.dtype,
+            },
+        )
+
+    def load(self, device: str) -> None:
+        """Put tower and projector on `device`. Raises `WeightsError`."""
+        tensors = read_tensors(self.config.base, self.base_config)
+        self._vision = load_vision_base(tensors, self.base_config).to(device)
+        self._device = device
+
+    def decode(self, sample: Sample) -> Decoded:
+        """Read the key frames of the sample's "video" file: tensor "pixels" (F, H, W, 3) uint8, resized.
+
+        `timestamps` are the frames' times. Raises `MediaError`.
+        """
+        size = self.base_config.vision_config.image_size
+        found = read_key_frames(
+            sample.path("video"),
+            sample.sample_id,
+            self.config.num_frames,
+            each=lambda picture: resize_picture(picture, size),
+        )
+        pixels = np.stack(found.frames)  # (F, H, W, 3)
+        return Decoded(
+            sample.sample_id, {"pixels": pixels}, found.timestamps, found.duration, found.fps, found.n_frames
+        )
+
+    def encode(self, batch: Sequence[Decoded]) -> list[Features]:
+        """Make "values" and "visual" of each sample. Raises `ExtractorError` before `load`."""
+        if self._vision is None:
+            raise ExtractorError("the frames extractor has no weights yet; call load(device) before encode")
+        dtype = getattr(torch, self.config.dtype)
+        features = []
+        with torch.inference_mode():
+            for decoded in batch:
+                pixels = decoded.tensors["pixels"]
+                # a sample is never mixed with others, so its numbers do not depend on the batch
+                pieces = [
+                    self._vision(normalise_pixels(pixels[first : first + _FRAMES_AT_ONCE]).to(self._device))
+                    for first in range(0, len(pixels), _FRAMES_AT_ONCE)
+                ]
+                values, visual = (torch.cat(part).to("cpu", dtype) for part in zip(*pieces, strict=True))
+                tensors = {"values": values, "visual": visual}
+                features.append(Features.checked(self.spec, decoded, tensors))
+        return features

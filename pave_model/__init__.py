@@ -1,0 +1,15 @@
+"""The patch that adapts a frozen video LLM to side channels (audio, depth, ...), and the patched model.
+
+Modules, each usable alone:
+
+- `fusion`: the fusion module of one channel (section 3 of the PAVE paper).
+- `alignment`: which side-channel steps each key frame sees.
+- `video_tokens`: where newline tokens go between the visual tokens.
+- `chat_text`: prompts, token ids and labels.
+- `config`, `lora`: settings, and LoRA on the LLM's linear layers.
+- `patched_model`: base + LoRA + one fusion module per channel.
+- `checkpoint`, `base_fingerprint`: saving, loading, and recognising the base a patch belongs to.
+- `small_base`: a small random base of the real class, for demos and tests.
+
+This file imports none of them, so that `import pave_model` stays cheap.
+"""

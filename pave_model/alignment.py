@@ -1,0 +1,90 @@
+"""Which steps of the side channel each key frame sees: the even alignment of the original release.
+
+A side channel of T steps is split over F key frames into F consecutive chunks. With T = a F + r the first r
+chunks have a + 1 steps and the others a. A channel with T < F is first resampled along time to F steps, by
+linear interpolation with aligned corners: step i of the result reads position i (T - 1) / (F - 1).
+
+Everything here works on index tensors for a whole batch. Rows count the valid steps of all samples one after
+the other ("packed"), so nothing that an index names is padding.
+
+Shapes: B samples, F key frames, M steps of the longest chunk, N valid steps of the whole batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """For each key frame, the packed rows of its chunk.
+
+    `lower` (B, F, M) int64: the row of a slot. Where a channel is resampled, the slot's value is
+    `(1 - weight)` of row `lower` plus `weight` of row `upper`, both (B, F, M); otherwise these two are None.
+    `valid` (B, F, M) bool marks the slots that a shorter chunk really has; None when all chunks have M steps.
+    """
+
+    lower: Tensor
+    upper: Tensor | None
+    weight: Tensor | None
+    valid: Tensor | None
+
+    def to(self, device: torch.device) -> "Alignment":
+        """The same alignment on another device."""
+        moved = [None if t is None else t.to(device) for t in (self.upper, self.weight, self.valid)]
+        return Alignment(self.lower.to(device), *moved)
+
+    def gather(self, steps: Tensor) -> Tensor:
+        """Collect each key frame's chunk: packed steps (N, ...) -> (B, F, M, ...), resampled where needed.
+
+        Slots that are not `valid` repeat a valid step of the same chunk; the caller masks them.
+        """
+        chunks = steps[self.lower]
+        if self.upper is None or self.weight is None:
+            return chunks
+        weight = self.weight.to(steps.dtype).reshape(*self.weight.shape, *[1] * (steps.dim() - 1))
+        return torch.lerp(chunks, steps[self.upper], weight)
+
+
+def packed_rows(lengths: Tensor, padded_length: int) -> Tensor:
+    """Rows of the valid steps in a padded batch (B, padded_length, ...) whose first two axes were flattened.
+
+    `lengths` (B,) int64 on the CPU. Returns (N,) int64 with N = sum of the lengths.
+    """
+    step = torch.arange(padded_length)
+    return (step < lengths[:, None]).flatten().nonzero().squeeze(1)
+
+
+def chunk_bounds(num_steps: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """First step and number of steps of each key frame's chunk when `num_steps` (B,) are split evenly.
+
+    Returns two (B, F) int64 tensors. The longer chunks come first. Needs `num_steps >= num_frames`, or some
+    chunks are empty.
+    """
+    frame = torch.arange(num_frames)
+    share = (num_steps // num_frames)[:, None]
+    rest = (num_steps % num_frames)[:, None]
+    return frame * share + torch.minimum(frame, rest), share + (frame < rest)
+
+
+def align_evenly(lengths: Tensor, num_frames: int) -> Alignment:
+    """Even alignment of a batch. `lengths` (B,) int64 on the CPU, each at least 1; `num_frames` is F."""
+    start, size = chunk_bounds(lengths.clamp(min=num_frames), num_frames)
+    slot = torch.arange(int(size.max()))
+    valid = slot < size[..., None]
+    # Slots past the end of a shorter chunk repeat its first step, so that no index leaves the chunk.
+    step = start[..., None] + slot * valid
+    offset = (lengths.cumsum(0) - lengths)[:, None, None]
+    all_valid = bool(valid.all())
+    if bool((lengths >= num_frames).all()):
+        return Alignment(offset + step, None, None, None if all_valid else valid)
+
+    length = lengths[:, None, None]
+    resampled = length < num_frames
+    # Whole-number arithmetic: i (T - 1) / (F - 1) as quotient and remainder. F > 1, because 1 <= T < F.
+    numerator = step * (length - 1)
+    lower = torch.where(resampled, numerator // (num_frames - 1), step)
+    weight = torch.where(resampled, (numerator % (num_frames - 1)) / (num_frames - 1), 0.0)
+    upper = torch.minimum(lower + 1, length - 1)
+    return Alignment(offset + lower, offset + upper, weight, None if all_valid else valid)

@@ -1,0 +1,128 @@
+"""Dialogs about a video as token ids and labels, exactly as the original release writes them.
+
+A dialog is a chatml text: a system turn, then user and assistant turns. The video stands before the first
+question as the placeholder `<image>` and a line break; in the ids it is a run of `video_token_id`, one per
+video token.
+
+Labels follow the release, quirk included: assistant turns are trained whole, header and end marker too.
+System and user turns are masked, except that every line break, `<|im_start|>` and `<|im_end|>` token keeps
+its label.
+"""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from pave_model.errors import PromptError
+
+PLACEHOLDER = "<image>"
+SYSTEM_PROMPT = "You are a helpful assistant."
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+IGNORED_LABEL = -100
+
+Turn = tuple[str, str | None]  # question, answer
+
+
+def training_example(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Turn],
+    video_token_id: int,
+    num_video_tokens: int,
+) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a dialog with all its answers; -100 marks what is not trained.
+
+    White space around the first question is dropped, as in the release's training (not in its evaluation).
+    Raises `PromptError` when a turn has no answer or a text holds a placeholder.
+    """
+    _check_turns(turns, len(turns))
+    (first_question, first_answer), *later = turns
+    kept_ids = {_marker_id(tokenizer, text) for text in ("\n", TURN_START, TURN_END)}
+    input_ids: list[int] = []
+    labels: list[int] = []
+    for role, text in _segments([(first_question.strip(), first_answer), *later]):
+        ids = _encode(tokenizer, text, video_token_id, num_video_tokens)
+        input_ids += ids
+        labels += ids if role == "assistant" else [i if i in kept_ids else IGNORED_LABEL for i in ids]
+    return input_ids, labels
+
+
+def evaluation_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Turn],
+    video_token_id: int,
+    num_video_tokens: int,
+) -> list[int]:
+    """Token ids up to where the last answer begins. Earlier answers are history, the last one is not read.
+
+    Raises `PromptError` when an earlier turn has no answer or a text holds a placeholder.
+    """
+    return _encode(tokenizer, prompt_text(turns), video_token_id, num_video_tokens)
+
+
+def prompt_text(turns: Sequence[Turn]) -> str:
+    """The evaluation prompt as a string, with the placeholder where the video goes. Errors as above."""
+    _check_turns(turns, len(turns) - 1)
+    *history, (question, _) = turns
+    return "".join(text for _, text in _segments([*history, (question, None)]))
+
+
+def _segments(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+    """(role, chatml text) of every turn; a turn without an answer ends with the open assistant header."""
+    segments = [("system", _turn_text("system", SYSTEM_PROMPT))]
+    for index, (question, answer) in enumerate(turns):
+        video = f"{PLACEHOLDER}\n" if index == 0 else ""
+        segments.append(("user", _turn_text("user", video + question)))
+        opened = f"{TURN_START}assistant\n"
+        segments.append(("assistant", opened if answer is None else _turn_text("assistant", answer)))
+    return segments
+
+
+def _turn_text(role: str, text: str) -> str:
+    return f"{TURN_START}{role}\n{text}{TURN_END}\n"
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, text: str, video_token_id: int, num_video_tokens: int
+) -> list[int]:
+    """Ids of a text, its placeholder (if any) replaced by the run of video tokens."""
+    pieces = [_encode_text(tokenizer, piece) for piece in text.split(PLACEHOLDER)]
+    if any(video_token_id in ids for ids in pieces):
+        raise PromptError(
+            f"a turn holds the token {tokenizer.decode([video_token_id])!r}, which stands for the video; "
+            "remove it from the text"
+        )
+    ids = pieces[0]
+    for piece in pieces[1:]:
+        ids = [*ids, *[video_token_id] * num_video_tokens, *piece]
+    return ids
+
+
+def _encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def _marker_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    ids = _encode_text(tokenizer, text)
+    if len(ids) != 1:
+        raise PromptError(
+            f"the tokenizer splits {text!r} into {len(ids)} tokens; use the tokenizer of the base model"
+        )
+    return ids[0]
+
+
+def _check_turns(turns: Sequence[Turn], num_answered: int) -> None:
+    if not turns:
+        raise PromptError("the dialog is empty; give at least one question")
+    for index, (question, answer) in enumerate(turns):
+        if index < num_answered and answer is None:
+            raise PromptError(
+                f"turn {index + 1} of the dialog has no answer; only a prompt may end with a question"
+            )
+        for text in (question, answer):
+            if text is not None and PLACEHOLDER in text:
+                raise PromptError(
+                    f"turn {index + 1} of the dialog holds {PLACEHOLDER!r}, which stands for the video; "
+                    "remove it from the text"
+                )

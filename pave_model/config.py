@@ -1,0 +1,67 @@
+"""Settings of a patch: what is trained beside the frozen base. Saved as JSON with every checkpoint.
+
+Configuration stops at the builder: the modules themselves take plain arguments.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
+ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class FusionConfig(BaseModel):
+    """Sizes of one channel's `FusionModule`; the defaults are those of the published patches.
+
+    `side_dim` is the width of the side-channel tokens, `query_dim` that of the key-frame tokens before the
+    projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side_dim: PositiveInt
+    query_dim: PositiveInt
+    output_dim: PositiveInt
+    embed_dim: PositiveInt = 512
+    hidden_dim: PositiveInt = 512
+    num_heads: PositiveInt = 4
+    num_layers: PositiveInt = 2
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden_dim(self) -> "FusionConfig":
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(f"hidden_dim {self.hidden_dim} must be a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class LoraSettings(BaseModel):
+    """LoRA on the LLM's linear layers: W' = W + (alpha / r) B A. The defaults are the published ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: PositiveInt = 64
+    alpha: PositiveInt = 16
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+
+
+class PatchConfig(BaseModel):
+    """Everything that is trained on top of one base.
+
+    `base` is the base model's folder or hub id. An empty `channels` is the LoRA-only twin: the same training
+    without any side channel. `lora=None` trains the fusion modules alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str = Field(min_length=1)
+    channels: Mapping[ChannelName, FusionConfig] = Field(default_factory=dict)
+    lora: LoraSettings | None = LoraSettings()
+    newline: NewlinePosition = "grid"
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> "PatchConfig":
+        if not self.channels and self.lora is None:
+            raise ValueError("nothing would be trained: give at least one channel, or lora settings")
+        return self

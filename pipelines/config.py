@@ -1,0 +1,217 @@
+"""All configuration: pydantic models that are the parameters of flows and functions and the schema of YAML files.
+
+Identity (what is computed: encoder, patch, data) and execution (where and how fast: workers, sizes of parts)
+are separate fields; only identity goes into fingerprints.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from extractors.audio import AudioConfig
+from extractors.frames import FramesConfig
+from pave_model.config import LoraSettings, NewlinePosition
+from pipelines.errors import PipelineError
+
+# A small tower with random weights, so that extraction can be tried without a download. Its features hold a
+# little information about the sound; for real features give ImageBind's weights.
+SMALL_RANDOM_AUDIO = AudioConfig(weights="random:0", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64)
+
+
+class Settings(BaseModel):
+    """Base of all configurations: frozen, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrepareConfig(Settings):
+    """From media to a manifest: either a folder of `videos`, or the `root` of a known dataset (`task`)."""
+
+    videos: Path | None = Field(
+        default=None, description="a video file, or a folder that is searched for them"
+    )
+    task: str | None = Field(default=None, description="name of a dataset that PAVE knows, such as sidecue")
+    root: Path | None = Field(default=None, description="where the official files of `task` are")
+    dataset: str | None = Field(
+        default=None, description="name in the store; default: the task's or folder's"
+    )
+    out: Path = Field(
+        default=Path("manifest"), description="folder for manifest.parquet (and instructions.parquet)"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.videos is None) == (self.task is None) or (self.task is None) != (self.root is None):
+            raise ValueError("give either videos, or task together with root")
+        return self
+
+
+class ExecutionConfig(Settings):
+    """Where and how fast; changes no number."""
+
+    encoders: int = Field(default=1, ge=1, description="number of encode workers")
+    device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one")
+    part_samples: int = Field(default=256, ge=1, description="most samples in a part")
+    part_bytes: int = Field(default=128 * 2**20, ge=1, description="most bytes in a part, roughly")
+    commit_seconds: float = Field(
+        default=10.0, ge=0, description="finished parts become visible at least this often"
+    )
+
+
+class ExtractConfig(Settings):
+    """What every channel's extraction needs; the channel's own class adds its `encoder`."""
+
+    store: str = Field(default="data/store", description="folder of the feature store; made if missing")
+    videos: Path | None = Field(
+        default=None, description="a video file, or a folder that is searched for them"
+    )
+    manifest: Path | None = Field(default=None, description="manifest.parquet from `pave prepare`")
+    dataset: str | None = Field(
+        default=None, description="name in the store, with videos; default: the folder's"
+    )
+    max_failure_fraction: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="the extraction fails when a larger share of the media is unusable",
+    )
+    retry_failed: bool = Field(
+        default=False, description="try files again that failed before and did not change"
+    )
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.videos is None) == (self.manifest is None):
+            raise ValueError("give either videos or manifest")
+        if self.dataset is not None and self.videos is None:
+            raise ValueError("dataset goes with videos; a manifest names its own")
+        return self
+
+
+class ExtractAudioConfig(ExtractConfig):
+    """Extraction of the channel `audio`."""
+
+    encoder: AudioConfig = SMALL_RANDOM_AUDIO
+
+
+class ExtractFramesConfig(ExtractConfig):
+    """Extraction of the channel `frames`, with the vision tower of the base that will be patched."""
+
+    encoder: FramesConfig
+
+
+EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {"audio": ExtractAudioConfig, "frames": ExtractFramesConfig}
+
+
+class FusionSizes(Settings):
+    """Sizes of a channel's fusion module that are free to choose; the others follow from base and features."""
+
+    embed_dim: int = Field(default=512, gt=0)
+    hidden_dim: int = Field(default=512, gt=0)
+    num_heads: int = Field(default=4, gt=0)
+    num_layers: int = Field(default=2, gt=0)
+
+
+class DataConfig(Settings):
+    """Which instructions and features a training or evaluation reads."""
+
+    store: str
+    instructions: Path = Field(description="instructions.parquet from `pave prepare`")
+    split: str
+    question_types: tuple[str, ...] | None = Field(default=None, description="default: all")
+    snapshot: int | None = Field(
+        default=None, description="version of the store; default: the newest, then pinned"
+    )
+    fingerprints: dict[str, str] = Field(
+        default={}, description="channel -> feature set, where the store has several of a channel"
+    )
+    max_missing_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="share of instructions that may lack features; they are reported"
+    )
+
+
+class TrainConfig(Settings):
+    """One training of a patch. The defaults of the optimizer are those of the published patches."""
+
+    base: str = Field(description="folder or hub id of the base, in the transformers layout")
+    out: Path = Field(description="the run folder; must not exist yet")
+    data: DataConfig
+    channels: dict[str, FusionSizes] = Field(
+        default={"audio": FusionSizes()}, description="side channels; empty: the LoRA-only twin"
+    )
+    lora: LoraSettings | None = LoraSettings()
+    newline: NewlinePosition = "grid"
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, gt=0, description="overrides epochs")
+    batch_size: int = Field(default=4, gt=0)
+    accumulation: int = Field(default=4, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
+    warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
+    max_grad_norm: float = Field(default=0.1, gt=0)
+    bf16: bool = Field(default=False, description="mixed precision; for GPUs")
+    seed: int = 42
+    loader_workers: int = Field(default=0, ge=0)
+    log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
+
+
+class EvaluateConfig(Settings):
+    """Greedy generation and scores of one run on one split, or of its unpatched base."""
+
+    run: Path | None = Field(default=None, description="run folder of a training")
+    base: str | None = Field(default=None, description="evaluate this base without a patch")
+    data: DataConfig
+    out: Path = Field(description="folder for predictions.jsonl and scores.json")
+    newline: NewlinePosition = Field(default="grid", description="with base; a run brings its own")
+    batch_size: int = Field(default=16, gt=0)
+    max_new_tokens: int = Field(default=16, gt=0)
+    bootstrap_samples: int = Field(default=2000, gt=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.run is None) == (self.base is None):
+            raise ValueError("give either run or base")
+        return self
+
+
+class DemoConfig(Settings):
+    """The demo on SideCue."""
+
+    out: Path = Path("out/demo")
+    seed: int = Field(default=0, ge=0)
+    train_clips: int = Field(default=1200, gt=0)
+    test_clips: int = Field(default=240, gt=0)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_yaml(path: Path, schema: type[AnySettings], **overrides: Any) -> AnySettings:
+    """Read a YAML file as `schema`; `overrides` replace top-level fields.
+
+    Raises PipelineError in one line when the file cannot be read or does not fit.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} must hold a mapping of settings")
+    return checked(schema, {**content, **overrides}, str(path))
+
+
+def checked(schema: type[AnySettings], values: dict[str, Any], where: str) -> AnySettings:
+    """`values` as `schema`. Raises PipelineError in one line that names each wrong setting."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        raise PipelineError(f"{where}: {problems}") from error

@@ -1,0 +1,105 @@
+"""One catalog version: what a training run reads from start to end."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store import catalog
+from store.errors import StoreError, UnknownFeatureSetError
+from store.feature_set import FeatureSet
+from store.features import FeatureSetRecord, check_name
+
+_READ_COLUMNS = ("fingerprint", "sample_id", "part", "row0", "row1", "op", "commit_seq")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The store as it was at one catalog version; made by `FeatureStore.snapshot`. Pickles.
+
+    Attributes:
+        root: folder of the store.
+        version: of the catalog table. Later commits are not seen.
+    """
+
+    root: Path
+    version: int
+
+    def feature_set(self, dataset: str, channel: str, fingerprint: str | None = None) -> FeatureSet:
+        """The features of one dataset and channel.
+
+        Args:
+            fingerprint: which configuration. None takes the only one that has features in this snapshot.
+                A registered one without features is an empty feature set.
+
+        Raises UnknownFeatureSetError naming the choices when none or several fit.
+        """
+        where = {"dataset": dataset, "channel": channel}
+        for kind, name in where.items():
+            check_name(kind, name)
+        rows = catalog.read(self.root, "catalog", version=self.version, columns=_READ_COLUMNS, where=where)
+        if fingerprint is None:
+            fingerprint = self._only_choice(dataset, channel, rows["fingerprint"].unique().to_pylist())
+        record = self._record(dataset, channel, fingerprint)
+        rows = rows.filter(pc.equal(rows["fingerprint"], fingerprint))
+        return FeatureSet(self.root, record, self.version, latest_rows(rows))
+
+    def _only_choice(self, dataset: str, channel: str, fingerprints: list[str]) -> str:
+        if len(fingerprints) == 1:
+            return fingerprints[0]
+        if fingerprints:
+            raise UnknownFeatureSetError(
+                f"{dataset}/{channel} has several feature sets at catalog version {self.version}; "
+                f"name one fingerprint of {', '.join(sorted(fingerprints))}"
+            )
+        raise UnknownFeatureSetError(
+            f"{dataset}/{channel} has no features at catalog version {self.version}; "
+            f"run `pave extract {channel}`, or name one of: {self._registered()}"
+        )
+
+    def _record(self, dataset: str, channel: str, fingerprint: str) -> FeatureSetRecord:
+        records = registered_feature_sets(self.root)
+        if (dataset, channel, fingerprint) not in records:
+            raise UnknownFeatureSetError(
+                f"no feature set {dataset}/{channel}/{fingerprint} is registered; "
+                f"name one of: {self._registered()}"
+            )
+        return records[dataset, channel, fingerprint]
+
+    def _registered(self) -> str:
+        names = [record.name for record in registered_feature_sets(self.root).values()]
+        return ", ".join(sorted(names)) or "(the store has no feature sets yet)"
+
+
+def pinned(root: Path, version: int | None) -> Snapshot:
+    """The snapshot of that version, the newest for None; raises StoreError when there is no such version."""
+    newest = catalog.latest_version(root, "catalog")
+    if version is None:
+        version = newest
+    if not 0 <= version <= newest:
+        raise StoreError(f"{root} has no catalog version {version}; name one from 0 to {newest}")
+    return Snapshot(root, version)
+
+
+def latest_rows(rows: pa.Table) -> pa.Table:
+    """The newest row of each sample of one feature set, sorted by sample id, without deleted samples.
+
+    Newest is by `commit_seq`; between racing commits by the part, whose name is ordered by time.
+    """
+    newest_last = [("sample_id", "ascending"), ("commit_seq", "ascending"), ("part", "ascending")]
+    rows = rows.take(pc.sort_indices(rows, newest_last)).combine_chunks()
+    is_last = np.ones(len(rows), dtype=bool)
+    if len(rows) > 1:
+        ids = rows["sample_id"]
+        is_last[:-1] = pc.not_equal(ids.slice(0, len(rows) - 1), ids.slice(1)).to_numpy()
+    return rows.filter(pc.and_(pa.array(is_last), pc.equal(rows["op"], "put")))
+
+
+def registered_feature_sets(root: Path) -> dict[tuple[str, str, str], FeatureSetRecord]:
+    """Every registered feature set by (dataset, channel, fingerprint)."""
+    rows = catalog.read(root, "feature_sets").to_pylist()
+    return {
+        (row["dataset"], row["channel"], row["fingerprint"]): FeatureSetRecord.from_row(row) for row in rows
+    }

@@ -1,0 +1,147 @@
+"""Checking a store: every committed row against the bytes on disk, and what on disk nobody names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from store import catalog
+from store.errors import DamagedPartError
+from store.features import FeatureSetRecord
+from store.local_files import LocalFiles
+from store.part_layout import PARTS
+from store.part_reader import PartContent, read_part, stored_crc32c
+from store.snapshot import registered_feature_sets
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        part: folder relative to the store.
+        sample_id: None when the whole part is concerned.
+        reason: for a person.
+    """
+
+    part: str
+    sample_id: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        where = self.part if self.sample_id is None else f"{self.part}, sample {self.sample_id!r}"
+        return f"{where}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The outcome of `FeatureStore.verify`.
+
+    Attributes:
+        version: the catalog version that was checked.
+        num_parts, num_rows, num_bytes: parts, samples in them, and tensor bytes that committed rows name,
+            superseded rows included.
+        problems: empty when the store is sound.
+        orphans: folders below `parts/` that no committed row names: left by killed writers, or not committed
+            yet. Harmless.
+    """
+
+    version: int
+    num_parts: int
+    num_rows: int
+    num_bytes: int
+    problems: tuple[Problem, ...]
+    orphans: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+def verify_store(root: Path) -> VerifyReport:
+    """Checks all committed rows; memory holds the catalog, one part's rows and a small buffer."""
+    # Folders first: a part that is committed in between is then found in the catalog.
+    on_disk = set(_part_folders(root))
+    version = catalog.latest_version(root, "catalog")
+    rows = catalog.read(root, "catalog", version=version)
+    rows = rows.filter(pc.equal(rows["op"], "put")).sort_by([("part", "ascending"), ("row0", "ascending")])
+    feature_sets = registered_feature_sets(root)
+    files = LocalFiles(root)
+    parts = rows["part"].to_numpy(zero_copy_only=False)
+    bounds = sorted({0, *(np.flatnonzero(parts[1:] != parts[:-1]) + 1).tolist(), len(rows)})
+    problems: list[Problem] = []
+    for start, end in pairwise(bounds):
+        part_rows = rows.slice(start, end - start).to_pylist()
+        first = part_rows[0]
+        record = feature_sets.get((first["dataset"], first["channel"], first["fingerprint"]))
+        problems += _part_problems(root, files, part_rows, record)
+    committed = {parts[start] for start in bounds[:-1]}
+    return VerifyReport(
+        version=version,
+        num_parts=len(committed),
+        num_rows=len(rows),
+        num_bytes=int(rows["nbytes"].to_numpy().sum()),
+        problems=tuple(problems),
+        orphans=tuple(sorted(on_disk - committed)),
+    )
+
+
+def _part_folders(root: Path) -> Iterator[str]:
+    """Every folder where a part can be, temporary ones included, relative to the store."""
+    for folder in root.glob(f"{PARTS}/*/*/*/*"):
+        yield folder.relative_to(root).as_posix()
+
+
+def _part_problems(
+    root: Path, files: LocalFiles, rows: list[dict[str, Any]], record: FeatureSetRecord | None
+) -> Iterator[Problem]:
+    """What is wrong with one part and the catalog rows that name it."""
+    part = rows[0]["part"]
+    if record is None:
+        yield Problem(part, None, "its feature set is not registered")
+        return
+    try:
+        content = read_part(root / part, record)
+    except DamagedPartError as error:
+        yield Problem(part, None, f"{error}; {len(rows)} samples are concerned")
+        return
+    position = {sample_id: index for index, sample_id in enumerate(content.sample_ids)}
+    seen: set[str] = set()
+    for row in rows:
+        sample_id = row["sample_id"]
+        if sample_id in seen:
+            yield Problem(part, sample_id, "is committed twice")
+            continue
+        seen.add(sample_id)
+        reason = _row_problem(files, row, record, content, position)
+        if reason:
+            yield Problem(part, sample_id, reason)
+
+
+def _row_problem(
+    files: LocalFiles,
+    row: dict[str, Any],
+    record: FeatureSetRecord,
+    content: PartContent,
+    position: dict[str, int],
+) -> str | None:
+    index = position.get(row["sample_id"])
+    if index is None:
+        return "the part does not hold it"
+    row0, row1 = int(content.row_offsets[index]), int(content.row_offsets[index + 1])
+    if (row["row0"], row["row1"]) != (row0, row1):
+        return f"the catalog says rows {row['row0']} to {row['row1']}, the part {row0} to {row1}"
+    if row["nbytes"] != (row1 - row0) * sum(layout.row_bytes for layout in record.tensors):
+        return f"the catalog says {row['nbytes']} bytes, which its {row1 - row0} steps do not make"
+    try:
+        found = stored_crc32c(files, row["part"], record, row0, row1)
+    except DamagedPartError as error:
+        return str(error)
+    if not found == row["crc32c"] == content.checksums[index]:
+        return "its bytes are not the ones that were written (crc32c differs); extract it again"
+    return None

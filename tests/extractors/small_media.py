@@ -1,0 +1,59 @@
+"""Small media files, written for one test each."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def write_video(
+    path: Path,
+    num_frames: int,
+    codec: str = "ffv1",
+    fps: int = 25,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    title: str = "",
+) -> Path:
+    """Write 64 x 48 pictures of eight bars: seven show the bits of the frame's number, the last is white."""
+    with av.open(str(path), "w") as container:
+        if title:
+            container.metadata["title"] = title
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        container.start_encoding()  # writes the header even when there are no frames
+        for index in range(num_frames):
+            bars = [255 * (index >> bit & 1) for bit in range(7)] + [255]
+            picture = np.broadcast_to(np.repeat(np.uint8(bars), 8)[None, :, None], (48, 64, 3)).copy()
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown_number(picture: np.ndarray) -> int:
+    """Read the number of a frame that `write_video` wrote."""
+    bars = picture.mean(axis=(0, 2)).reshape(8, -1).mean(axis=1) > 127
+    return int(sum(2**bit for bit in range(7) if bars[bit]))
+
+
+def write_sound(path: Path, tracks: list[np.ndarray], rate: int, codec: str, sample_format: str) -> Path:
+    """Write packed sound; each track is (channels, n) in the number type of `sample_format`."""
+    with av.open(str(path), "w") as container:
+        layouts = {1: "mono", 2: "stereo", 6: "5.1"}
+        streams = []
+        for samples in tracks:
+            stream = container.add_stream(codec, rate=rate)
+            stream.layout = layouts[len(samples)]
+            streams.append(stream)
+        for stream, samples in zip(streams, tracks, strict=True):
+            packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, format=sample_format, layout=layouts[len(samples)])
+            frame.sample_rate, frame.pts = rate, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path
