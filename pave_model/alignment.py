@@ -1,8 +1,12 @@
-"""Which steps of the side channel each key frame sees: the even alignment of the original release.
+"""Which steps of the side channel each key frame sees.
 
-A side channel of T steps is split over F key frames into F consecutive chunks. With T = a F + r the first r
-chunks have a + 1 steps and the others a. A channel with T < F is first resampled along time to F steps, by
-linear interpolation with aligned corners: step i of the result reads position i (T - 1) / (F - 1).
+Even alignment, the original release's: a side channel of T steps is split over F key frames into F consecutive
+chunks. With T = a F + r the first r chunks have a + 1 steps and the others a. A channel with T < F is first
+resampled along time to F steps, by linear interpolation with aligned corners: step i of the result reads
+position i (T - 1) / (F - 1).
+
+Alignment by time: each key frame sees the steps whose timestamps lie within a radius of its own, and at least
+the nearest step. It needs no even sampling, and stays right where a channel starts late or has gaps.
 
 Everything here works on index tensors for a whole batch. Rows count the valid steps of all samples one after
 the other ("packed"), so nothing that an index names is padding.
@@ -88,3 +92,25 @@ def align_evenly(lengths: Tensor, num_frames: int) -> Alignment:
     weight = torch.where(resampled, (numerator % (num_frames - 1)) / (num_frames - 1), 0.0)
     upper = torch.minimum(lower + 1, length - 1)
     return Alignment(offset + lower, offset + upper, weight, None if all_valid else valid)
+
+
+def align_by_time(lengths: Tensor, step_times: Tensor, frame_times: Tensor, radius: float) -> Alignment:
+    """Alignment by time of a batch; all tensors on the CPU.
+
+    `lengths` (B,) int64, each at least 1. `step_times` (B, T_pad) and `frame_times` (B, F) float64 seconds;
+    times past a sample's length are never read. `radius` in seconds; its ends are inside.
+    """
+    step = torch.arange(step_times.shape[1])
+    distance = (frame_times[:, :, None] - step_times[:, None]).abs()  # (B, F, T_pad)
+    distance = distance.masked_fill(step >= lengths[:, None, None], torch.inf)
+    # A microsecond of tolerance: timestamps are sums of rounded floats.
+    near = distance <= radius + 1e-6
+    near |= step == distance.argmin(dim=2, keepdim=True)
+    size = near.sum(dim=2)
+    most = int(size.max())
+    # Near steps first, in order of time; the slots behind them repeat the first near step.
+    order = near.to(torch.uint8).argsort(dim=2, descending=True, stable=True)[..., :most]
+    valid = torch.arange(most) < size[..., None]
+    order = torch.where(valid, order, order[..., :1])
+    offset = (lengths.cumsum(0) - lengths)[:, None, None]
+    return Alignment(offset + order, None, None, None if bool(valid.all()) else valid)

@@ -16,7 +16,8 @@ class FusionConfig(BaseModel):
     """Sizes of one channel's `FusionModule`; the defaults are those of the published patches.
 
     `side_dim` is the width of the side-channel tokens, `query_dim` that of the key-frame tokens before the
-    projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`.
+    projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`. `time_radius` in
+    seconds aligns the channel by time; None splits it evenly over the key frames, as the published patches do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class FusionConfig(BaseModel):
     hidden_dim: PositiveInt = 512
     num_heads: PositiveInt = 4
     num_layers: PositiveInt = 2
+    time_radius: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _heads_divide_hidden_dim(self) -> "FusionConfig":
@@ -50,7 +52,7 @@ class PatchConfig(BaseModel):
     """Everything that is trained on top of one base.
 
     `base` is the base model's folder or hub id. An empty `channels` is the LoRA-only twin: the same training
-    without any side channel. `lora=None` trains the fusion modules alone.
+    without any side channel. `lora=None` trains the fusion modules alone; with neither it is the bare base.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,9 +61,3 @@ class PatchConfig(BaseModel):
     channels: Mapping[ChannelName, FusionConfig] = Field(default_factory=dict)
     lora: LoraSettings | None = LoraSettings()
     newline: NewlinePosition = "grid"
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> "PatchConfig":
-        if not self.channels and self.lora is None:
-            raise ValueError("nothing would be trained: give at least one channel, or lora settings")
-        return self

@@ -11,10 +11,11 @@ channel, E embed_dim, d hidden_dim, h heads, D width of the LLM, M steps of the 
 frames of the whole batch, L any number of tokens.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (the name everybody reads as torch's)
 
-from pave_model.alignment import Alignment, align_evenly, packed_rows
+from pave_model.alignment import Alignment, align_by_time, align_evenly, packed_rows
 from pave_model.errors import PatchInputError
 
 
@@ -78,8 +79,10 @@ class FusionModule(nn.Module):
         hidden_dim: int = 512,
         num_heads: int = 4,
         num_layers: int = 2,
+        time_radius: float | None = None,
     ) -> None:
         super().__init__()
+        self.time_radius = time_radius
         self.side_dim = side_dim
         self.query_dim = query_dim
         self.input_mapping = nn.Linear(side_dim, embed_dim)
@@ -102,19 +105,31 @@ class FusionModule(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.zeros_(self.output_norm.weight)
 
-    def forward(self, side: Tensor, lengths: Tensor, queries: Tensor) -> Tensor:
+    def forward(
+        self,
+        side: Tensor,
+        lengths: Tensor,
+        queries: Tensor,
+        step_times: Tensor | None = None,
+        frame_times: Tensor | None = None,
+    ) -> Tensor:
         """Update of the visual tokens, (B, F, S, D), for a whole batch in one pass.
 
         `side` (B, T_pad, S_k, C_s): side-channel tokens. `lengths` (B,) int64: valid steps T of each sample;
         steps past them are never read, whatever they hold. `queries` (B, F, S, C_v): key-frame tokens before
         the projector. Inputs have the module's dtype. Lengths on an accelerator cost one synchronisation.
+        `step_times` (B, T_pad) and `frame_times` (B, F) float64 seconds: read where `time_radius` is set.
 
         Raises `PatchInputError` when shapes do not fit or a sample has no step.
         """
         lengths = lengths.cpu()
         self._check(side, lengths, queries)
         batch, num_frames = queries.shape[:2]
-        alignment = align_evenly(lengths, num_frames).to(side.device)
+        if self.time_radius is None:
+            alignment = align_evenly(lengths, num_frames)
+        else:
+            alignment = self._align_by_time(lengths, step_times, frame_times, num_frames)
+        alignment = alignment.to(side.device)
         rows = packed_rows(lengths, side.shape[1]).to(side.device)
 
         steps = side.flatten(0, 1)[rows]  # (N, S_k, C_s), no padding left
@@ -127,6 +142,27 @@ class FusionModule(nn.Module):
             updates = layer(updates, steps, alignment, mask)
         updates = self.output_mapping(updates).unflatten(0, (batch, num_frames))  # (B, F, S, D)
         return self.output_norm(updates)  # type: ignore[no-any-return]
+
+    def _align_by_time(
+        self, lengths: Tensor, step_times: Tensor | None, frame_times: Tensor | None, num_frames: int
+    ) -> Alignment:
+        """Raise `PatchInputError` for times that are missing or of another shape, or not known (NaN)."""
+        assert self.time_radius is not None
+        if step_times is None or frame_times is None:
+            raise PatchInputError("alignment by time needs step_times and frame_times; pass both")
+        step_times, frame_times = step_times.cpu(), frame_times.cpu()
+        if len(step_times) != len(lengths) or frame_times.shape != (len(lengths), num_frames):
+            raise PatchInputError(
+                f"times have shapes {tuple(step_times.shape)} and {tuple(frame_times.shape)} for {len(lengths)} "
+                f"samples of {num_frames} key frames; pass (B, T_pad) and (B, F)"
+            )
+        valid = torch.arange(step_times.shape[1]) < lengths[:, None]
+        unknown = frame_times.isnan().any(dim=1) | (step_times.isnan() & valid).any(dim=1)
+        if bool(unknown.any()):
+            raise PatchInputError(
+                f"sample {int(unknown.nonzero()[0])} of the batch has no timestamps; align this channel evenly"
+            )
+        return align_by_time(lengths, step_times, frame_times, self.time_radius)
 
     def _check(self, side: Tensor, lengths: Tensor, queries: Tensor) -> None:
         """Raise `PatchInputError`, naming the sample at fault, for anything that cannot be fused."""

@@ -72,6 +72,8 @@ class PatchedVideoLLM(nn.Module):
         visual: Tensor,
         side: Mapping[str, Tensor],
         side_lengths: Mapping[str, Tensor],
+        side_times: Mapping[str, Tensor] | None = None,
+        frame_times: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> ModelOutput:
@@ -85,7 +87,7 @@ class PatchedVideoLLM(nn.Module):
 
         Raises `PatchInputError` when the tensors do not fit the model or each other.
         """
-        tokens = self.video_tokens(queries, visual, side, side_lengths)
+        tokens = self.video_tokens(queries, visual, side, side_lengths, side_times, frame_times)
         self._check_placeholders(input_ids, tokens.shape[1])
         return self.base(
             input_ids=input_ids,
@@ -105,6 +107,8 @@ class PatchedVideoLLM(nn.Module):
         visual: Tensor,
         side: Mapping[str, Tensor],
         side_lengths: Mapping[str, Tensor],
+        side_times: Mapping[str, Tensor] | None = None,
+        frame_times: Tensor | None = None,
         **generation_kwargs: Any,
     ) -> Tensor:
         """Continue prompts, padded on the left, and return the new tokens only, (B, new) int64.
@@ -112,7 +116,7 @@ class PatchedVideoLLM(nn.Module):
         Tensors as for `forward`; `generation_kwargs` are those of transformers' `generate`. Samples that end
         early are filled with the pad token.
         """
-        tokens = self.video_tokens(queries, visual, side, side_lengths)
+        tokens = self.video_tokens(queries, visual, side, side_lengths, side_times, frame_times)
         self._check_placeholders(input_ids, tokens.shape[1])
         if not bool(attention_mask[:, -1].all()):
             raise PatchInputError("a prompt is padded on the right; pad prompts on the left to generate")
@@ -130,6 +134,8 @@ class PatchedVideoLLM(nn.Module):
         visual: Tensor,
         side: Mapping[str, Tensor],
         side_lengths: Mapping[str, Tensor],
+        side_times: Mapping[str, Tensor] | None = None,
+        frame_times: Tensor | None = None,
     ) -> Tensor:
         """Patched visual tokens with newlines, (B, N, D), in the dtype of the base's embeddings.
 
@@ -141,7 +147,10 @@ class PatchedVideoLLM(nn.Module):
         with torch.autocast(device_type=visual.device.type, enabled=False):
             for channel, fusion in self.patch.items():
                 try:
-                    tokens = tokens + fusion(side[channel].float(), side_lengths[channel], queries)
+                    step_times = None if side_times is None else side_times.get(channel)
+                    tokens = tokens + fusion(
+                        side[channel].float(), side_lengths[channel], queries, step_times, frame_times
+                    )
                 except PatchInputError as error:
                     raise PatchInputError(f"channel '{channel}': {error}") from error
         tokens = tokens.to(self.base.get_input_embeddings().weight.dtype)

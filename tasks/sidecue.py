@@ -19,6 +19,7 @@ The same seed gives the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -47,6 +48,7 @@ FRAME_SIZE = 96  # pixels, both sides
 BORDER_WIDTH = 8  # pixels
 FPS = 8
 SAMPLE_RATE = 16_000  # Hz
+SWING = 0.05  # how far a shape moves from its start, in frame widths
 TONE_SECONDS = 0.4
 TONE_HARMONICS = 12
 TONE_MARGIN_SECONDS = 0.1  # the tone keeps this distance from a change of colour
@@ -67,7 +69,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "When you see the white border, which colour do you see?",
     ),
 }
-CHANCE: dict[str, float] = {question_type: 0.25 for question_type in WORDINGS}
+CHANCE: dict[str, float] = dict.fromkeys(WORDINGS, 0.25)
 SIDE_CHANNEL: dict[str, str | None] = {
     "tone_colour": "audio",
     "shape_count": None,
@@ -168,7 +170,7 @@ def _draw_colours(num_segments: int, rng: np.random.Generator) -> list[str]:
         colours = [str(name) for name in rng.permutation(names)]
         colours += [str(rng.choice(names)) for _ in range(num_segments - len(names))]
         rng.shuffle(colours)
-        if all(left != right for left, right in zip(colours, colours[1:], strict=False)):
+        if all(left != right for left, right in itertools.pairwise(colours)):
             return colours
 
 
@@ -186,6 +188,7 @@ def _draw_shapes(
 ) -> tuple[tuple[float, float, float, float, float, int], ...]:
     """Shapes of one size start in different quarters of the frame and drift slowly, so that each stays visible."""
     radius = float(rng.uniform(0.15, 0.18))
+    grey = int(rng.choice([20, 235]))
     shapes = []
     for quarter in rng.permutation(4)[:count]:
         x = 0.25 + 0.5 * (int(quarter) % 2) + float(rng.uniform(-0.02, 0.02))
@@ -193,8 +196,14 @@ def _draw_shapes(
         angle = float(rng.uniform(0, 2 * math.pi))
         speed = float(rng.uniform(0.05, 0.15))  # frame widths a second
         shapes.append(
-            (round(x, 4), round(y, 4), round(speed * math.cos(angle), 4), round(speed * math.sin(angle), 4))
-            + (round(radius, 4), int(rng.choice([20, 235])))
+            (
+                round(x, 4),
+                round(y, 4),
+                round(speed * math.cos(angle), 4),
+                round(speed * math.sin(angle), 4),
+                round(radius, 4),
+                grey,
+            )
         )
     return tuple(shapes)
 
@@ -207,14 +216,17 @@ def render_frames(clip: Clip) -> NDArray[np.uint8]:
     palette = np.array([COLOURS[colour] for colour in clip.segment_colours], dtype=np.uint8)
     frames = np.empty((num_frames, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8)
     frames[:] = palette[segment_of_frame.clip(max=len(palette) - 1)][:, None, None, :]
-    rows, columns = np.mgrid[0:FRAME_SIZE, 0:FRAME_SIZE].astype(np.float32) / FRAME_SIZE
+    # A shape swings around its start and is drawn within the window that it never leaves: x in columns, y in rows.
+    grid = np.arange(FRAME_SIZE, dtype=np.float32) / FRAME_SIZE
     for x, y, velocity_x, velocity_y, radius, grey in clip.shapes:
-        # A shape swings around its start, within its quarter.
-        centre_x = x + 0.05 * np.sin(velocity_x * times * 12)
-        centre_y = y + 0.05 * np.sin(velocity_y * times * 12)
-        dx = columns[None] - centre_x[:, None, None]
-        dy = rows[None] - centre_y[:, None, None]
-        frames[_inside(clip.shape_kind, dx, dy, radius)] = grey
+        reach = radius + SWING
+        columns = slice(*np.searchsorted(grid, [x - reach, x + reach]))
+        rows = slice(*np.searchsorted(grid, [y - reach, y + reach]))
+        centre_x = (x + SWING * np.sin(12 * velocity_x * times)).astype(np.float32)
+        centre_y = (y + SWING * np.sin(12 * velocity_y * times)).astype(np.float32)
+        dx = grid[None, None, columns] - centre_x[:, None, None]  # (N, 1, columns)
+        dy = grid[None, rows, None] - centre_y[:, None, None]  # (N, rows, 1)
+        frames[:, rows, columns][_inside(clip.shape_kind, dx, dy, radius)] = grey
     in_border = np.ones((FRAME_SIZE, FRAME_SIZE), dtype=np.bool_)
     in_border[BORDER_WIDTH:-BORDER_WIDTH, BORDER_WIDTH:-BORDER_WIDTH] = False
     shows_border = times.astype(int) == clip.border_second
@@ -268,7 +280,9 @@ def write_video(path: Path, frames: NDArray[np.uint8], sound: NDArray[np.float32
             "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "20", "threads": "1"}
         )
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", options={"b": "64k"})
+        audio = container.add_stream(
+            "aac", rate=SAMPLE_RATE, layout="mono", options={"b": "64k", "aac_coder": "fast"}
+        )
         for picture in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode())
