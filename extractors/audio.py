@@ -89,10 +89,11 @@ class AudioExtractor:
         """The spec; reads the weights once to hash them. Raises `WeightsError`."""
         config = self.config
         weights: Mapping[str, JSON]
-        if config.seed is not None:
-            weights = {"random_seed": config.seed}
-        else:
-            weights = {"sha256": tensors_hash(self._tensors())}
+        weights = (
+            {"random_seed": config.seed}
+            if config.seed is not None
+            else {"sha256": tensors_hash(self._tensors())}
+        )
         return FeatureSpec(
             channel=self.channel,
             extractor="imagebind-audio",

@@ -19,7 +19,9 @@ from pipelines.errors import PipelineError
 
 # A small tower with random weights, so that extraction can be tried without a download. Its features hold a
 # little information about the sound; for real features give ImageBind's weights.
-SMALL_RANDOM_AUDIO = AudioConfig(weights="random:0", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64)
+SMALL_RANDOM_AUDIO = AudioConfig(
+    weights="random:0", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
+)
 
 
 class Settings(BaseModel):
@@ -115,6 +117,9 @@ class FusionSizes(Settings):
     hidden_dim: int = Field(default=512, gt=0)
     num_heads: int = Field(default=4, gt=0)
     num_layers: int = Field(default=2, gt=0)
+    time_radius: float | None = Field(
+        default=None, ge=0, description="seconds: align by time; null: evenly, as the published patches"
+    )
 
 
 class DataConfig(Settings):
@@ -196,13 +201,18 @@ def load_yaml(path: Path, schema: type[AnySettings], **overrides: Any) -> AnySet
 
     Raises PipelineError in one line when the file cannot be read or does not fit.
     """
+    return checked(schema, {**read_yaml(path), **overrides}, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises PipelineError in one line when there is none."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise PipelineError(f"{path} must hold a mapping of settings")
-    return checked(schema, {**content, **overrides}, str(path))
+    return content
 
 
 def checked(schema: type[AnySettings], values: dict[str, Any], where: str) -> AnySettings:

@@ -1,0 +1,249 @@
+"""The `pave` command: every pipeline as a plain function call, no server needed.
+
+Only click is imported here: each command imports what it needs when it runs, so that `pave --help` is quick.
+Errors that the user can mend are one line on stderr and exit code 1; any other exception is a bug and shows its
+traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.store_commands import store
+
+# Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
+CHANNEL_TABLE = {
+    "audio": ("one embedding a second of the sound", "ImageBind-huge, audio branch", "CC-BY-NC-SA 4.0"),
+    "frames": ("tokens of evenly spaced key frames", "vision tower of the base", "that of the base"),
+}
+
+folder_option = click.Path(path_type=Path)
+set_option = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as data.split=test."
+)
+
+
+class OneLineErrors(click.Group):
+    """A command group with the error policy of the module's docstring."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; typed errors end the program here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(
+                "interrupted; what was finished is kept, the same command goes on from there", err=True
+            )
+            ctx.exit(130)
+        except _mendable_errors() as error:
+            message = str(error)
+            if isinstance(error, OSError) and error.filename is not None:
+                message = f"{error.filename}: {error.strerror}; choose a place that you may write to"
+            click.echo(f"error: {' '.join(message.split())}", err=True)
+            ctx.exit(1)
+
+
+def _mendable_errors() -> tuple[type[Exception], ...]:
+    """The errors that the user can mend; asked for when there is one, so that nothing is imported before."""
+    from extractors.errors import ExtractorError
+    from pave_model.errors import PaveModelError
+    from pipelines.errors import PipelineError
+    from store.errors import StoreError
+    from tasks.instruction import TaskError
+
+    places = (FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
+    return (PipelineError, StoreError, ExtractorError, PaveModelError, TaskError, *places)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pave-video")
+def pave() -> None:
+    """Adapt a frozen video LLM to side channels: extract features, train a patch, evaluate it."""
+
+
+@pave.group()
+def sidecue() -> None:
+    """SideCue, a generated dataset whose answers are in a side channel only."""
+
+
+@sidecue.command("make")
+@click.argument("root", type=folder_option)
+@click.option(
+    "--split", "splits", default="train=1200,test=240", show_default=True, help="Clips of each split."
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Of the world; the same seed gives the same files."
+)
+def sidecue_make(root: Path, splits: str, seed: int) -> None:
+    """Write SideCue's clips and annotations into the folder ROOT."""
+    from pipelines.progress import TerminalProgress
+    from tasks.sidecue import SideCueConfig, make
+
+    config = SideCueConfig(splits=_split_sizes(splits), seed=_not_negative(seed, "--seed"))
+    with TerminalProgress("make SideCue") as stage:
+        make(root, config, stage.update)
+    click.echo(f"{sum(config.splits.values())} clips in {root}")
+
+
+def _split_sizes(text: str) -> dict[str, int]:
+    """`train=8,test=4` as a mapping."""
+    from pipelines.errors import PipelineError
+
+    sizes = {}
+    for item in text.split(","):
+        name, _, count = item.strip().partition("=")
+        if not name.isidentifier() or not count.isdecimal() or name in sizes:
+            raise PipelineError(f"--split {text!r} cannot be read; write it like train=1200,test=240")
+        sizes[name] = int(count)
+    return sizes
+
+
+def _not_negative(number: int, option: str) -> int:
+    from pipelines.errors import PipelineError
+
+    if number < 0:
+        raise PipelineError(f"{option} is {number}; give 0 or more")
+    return number
+
+
+@pave.command()
+@click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
+@click.option("--task", help="A dataset that PAVE knows, such as sidecue.")
+@click.option("--root", type=folder_option, help="Where the files of the task are.")
+@click.option("--out", type=folder_option, required=True, help="Folder for manifest.parquet.")
+@click.option("--dataset", help="Name in the store; default: the task's or the folder's.")
+def prepare(**options: Any) -> None:
+    """List a dataset or a folder of videos in a manifest."""
+    from pipelines.config import PrepareConfig, checked
+    from pipelines.manifest import prepare as function
+    from pipelines.progress import TerminalProgress
+
+    config = checked(PrepareConfig, _given(options), "pave prepare")
+    click.echo(function(config, TerminalProgress).summary())
+
+
+@pave.command()
+@click.argument("channel")
+@click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
+@click.option("--manifest", type=folder_option, help="manifest.parquet from `pave prepare`.")
+@click.option("--store", help="Folder of the feature store; made if missing. [default: data/store]")
+@click.option("--dataset", help="Name in the store, with --videos; default: the folder's.")
+@click.option(
+    "--weights", help="audio: imagebind_huge.pth, a hub id, or random:SEED for a small random tower."
+)
+@click.option("--base", help="frames: folder or hub id of the base.")
+@click.option("--num-frames", type=int, help="frames: key frames of a clip. [default: 32]")
+@click.option("--retry-failed", is_flag=True, default=None, help="Try again what failed for good.")
+@click.option("--max-failure-fraction", type=float, help="Largest share of unusable media. [default: 0.1]")
+@click.option("--encoders", type=int, help="Number of encode workers. [default: 1]")
+@click.option("--config", "recipe", type=folder_option, help="YAML with the settings; options override it.")
+@set_option
+def extract(channel: str, recipe: Path | None, sets: tuple[str, ...], **options: Any) -> None:
+    """Extract the features of CHANNEL into a store; what is there already is not done again."""
+    from extractors import extractor_class
+
+    extractor_class(channel)  # first of all: is there such a channel?
+    from pipelines.extract import extract as function
+    from pipelines.extract_settings import extract_settings
+    from pipelines.progress import TerminalProgress
+
+    config = extract_settings(channel, recipe, _given(options), sets)
+    if getattr(config.encoder, "seed", None) is not None:  # type: ignore[attr-defined]  # channels' classes have it
+        click.echo(
+            f"warning: the {channel} encoder has random weights, so the features mean little; "
+            "for real ones give --weights imagebind_huge.pth",
+            err=True,
+        )
+    click.echo(function(channel, config, TerminalProgress).summary())
+
+
+@pave.command()
+@click.argument("recipe", type=folder_option)
+@click.option("--out", type=folder_option, help="The run folder; must not exist yet.")
+@set_option
+def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
+    """Train a patch as the YAML file RECIPE says."""
+    from pipelines.config import TrainConfig, checked, read_yaml
+    from pipelines.progress import TerminalProgress
+    from pipelines.setting_overrides import override
+    from pipelines.train import train as function
+
+    values = override(read_yaml(recipe), sets, **_given({"out": out}))
+    config = checked(TrainConfig, values, str(recipe))
+    click.echo(function(config, TerminalProgress).summary())
+
+
+@pave.command()
+@click.argument("recipe", type=folder_option, required=False)
+@click.option("--run", type=folder_option, help="Run folder of a training; its data are the default.")
+@click.option("--base", help="Evaluate this base without a patch.")
+@click.option("--split", help="Split of the instructions. [default with --run: test]")
+@click.option(
+    "--out", type=folder_option, help="Folder for the scores. [default with --run: RUN/scores-SPLIT]"
+)
+@set_option
+def evaluate(recipe: Path | None, sets: tuple[str, ...], split: str | None, **options: Any) -> None:
+    """Score a run, or a base without a patch, on a split; RECIPE is a YAML file with the settings."""
+    from pipelines.config import EvaluateConfig, checked, read_yaml
+    from pipelines.evaluate import evaluate as function
+    from pipelines.progress import TerminalProgress
+    from pipelines.setting_overrides import override
+    from pipelines.train import read_run
+
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        values = read_yaml(recipe)
+    elif options["run"] is not None:
+        run = read_run(options["run"])
+        data = {**run["config"]["data"], "snapshot": run["report"]["snapshot"], "split": split or "test"}
+        values = {"data": data, "out": options["run"] / f"scores-{data['split']}"}
+    if split is not None:
+        sets = (f"data.split={split}", *sets)
+    config = checked(
+        EvaluateConfig, override(values, sets, **_given(options)), str(recipe or "pave evaluate")
+    )
+    click.echo(function(config, TerminalProgress).summary())
+
+
+@pave.command()
+@click.option("--out", type=folder_option, help="Folder of the demo. [default: out/demo]")
+@click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
+@click.option("--train-clips", type=int, help="Clips to train on. [default: 1200]")
+@click.option("--test-clips", type=int, help="Held-out clips. [default: 240]")
+def demo(**options: Any) -> None:
+    """Everything on SideCue: data, base, features, patch and its LoRA-only twin, scores, report."""
+    from pipelines.config import DemoConfig, checked
+    from pipelines.demo import demo as function
+    from pipelines.progress import TerminalProgress
+
+    config = checked(DemoConfig, _given(options), "pave demo")
+    click.echo(function(config, TerminalProgress).summary())
+
+
+@pave.command()
+def extractors() -> None:
+    """List the channels: what each makes, with which encoder, and its licence."""
+    from pipelines.plain_table import plain_table
+
+    rows = [(channel, *columns) for channel, columns in CHANNEL_TABLE.items()]
+    click.echo(plain_table(("channel", "features", "encoder", "licence"), rows))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+pave.add_command(store)
+
+
+def main() -> None:
+    """Entry point of `pave`."""
+    pave()
+
+
+if __name__ == "__main__":
+    main()

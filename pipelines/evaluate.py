@@ -1,0 +1,232 @@
+"""Evaluation: answer every instruction greedily from cached features, score, and say what the score rests on.
+
+The folder, complete when `scores.json` is there (it is written last):
+
+    scores.json         accuracy per question type with its 95% interval, coverage, model, snapshot, feature sets
+    predictions.jsonl   one line an item: question, answer, prediction, whether they match
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
+
+from pave_model.config import PatchConfig
+from pave_model.patched_model import PatchedVideoLLM
+from pipelines.config import EvaluateConfig, Settings
+from pipelines.errors import RunError
+from pipelines.feature_dataset import (
+    Collator,
+    Coverage,
+    FeatureDataset,
+    open_source,
+    read_instructions,
+    with_features,
+)
+from pipelines.progress import ProgressFactory, silent
+from pipelines.train import PATCH_FOLDER, code_versions, read_run
+from tasks.scoring import bootstrap_interval, exact_match
+
+SCORES_FILE = "scores.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+class Score(Settings):
+    """Exact-match accuracy of one question type with its bootstrap interval over `n` items."""
+
+    question: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    chance: float | None
+
+
+class Prediction(Settings):
+    """One answered item."""
+
+    instruction_id: str
+    sample_id: str
+    question_type: str
+    question: str
+    answer: str
+    prediction: str
+    correct: bool
+
+
+class EvaluateReport(Settings):
+    """The scores, and where they and the predictions were written."""
+
+    out: Path
+    model: str
+    snapshot: int
+    coverage: Coverage
+    scores: tuple[Score, ...]
+
+    def summary(self) -> str:
+        """A table for people, coverage below it."""
+        lines = [f"{'question':<16} {'accuracy':>8}  95% interval    n     chance"]
+        for score in self.scores:
+            chance = "" if score.chance is None else f"{score.chance:.0%}"
+            interval = f"{score.low:.1%} - {score.high:.1%}"
+            lines.append(f"{score.question:<16} {score.accuracy:>8.1%}  {interval:<15} {score.n:<5} {chance}")
+        covered = self.coverage
+        lines.append(
+            f"{covered.with_features} of {covered.instructions} instructions and "
+            f"{covered.samples_with_features} of {covered.samples} samples had features "
+            f"(snapshot {self.snapshot})"
+        )
+        lines.append(f"predictions and scores: {self.out}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated: a model, its tokenizer, its side channels, and its name in reports."""
+
+    model: PatchedVideoLLM
+    tokenizer: PreTrainedTokenizerBase
+    channels: list[str]
+    name: str
+    lineage: dict[str, Any]
+
+
+def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> EvaluateReport:
+    """Evaluate a run's patch, or an unpatched base, as configured.
+
+    Raises RunError for an unfinished run or an `out` that exists, StoreError and MissingFeaturesError when the
+    snapshot lacks what is needed, ManifestError without instructions, CheckpointError for a damaged patch.
+    """
+    if config.out.exists():
+        raise RunError(f"{config.out} exists already; choose another folder for the scores, or remove it")
+    instructions = read_instructions(config.data)
+    subject = _load(config)
+    source = open_source(config.data, instructions[0].dataset, subject.channels)
+    usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
+    dataset = FeatureDataset(
+        usable,
+        source,
+        subject.tokenizer,
+        subject.model.config.video_token_id,
+        subject.model.patch_config.newline,
+        for_training=False,
+    )
+    with progress(f"evaluate {subject.name}") as stage:
+        answers: list[str] = []
+        for answered in _answers(subject, dataset, config):
+            answers += answered
+            stage.update(len(answers), len(dataset))
+    predictions = [
+        Prediction(
+            instruction_id=item.instruction_id,
+            sample_id=item.sample_id,
+            question_type=item.question_type,
+            question=item.question,
+            answer=item.answer,
+            prediction=answer,
+            correct=exact_match(answer, item.answer),
+        )
+        for item, answer in zip(usable, answers, strict=True)
+    ]
+    chances = {item.question_type: item.chance for item in usable}
+    report = EvaluateReport(
+        out=config.out,
+        model=subject.name,
+        snapshot=source.version,
+        coverage=coverage,
+        scores=tuple(score_predictions(predictions, chances, config)),
+    )
+    written = {
+        "config": config.model_dump(mode="json"),
+        "report": report.model_dump(mode="json"),
+        **subject.lineage,
+        **source.identity(),
+        "code": code_versions(),
+    }
+    config.out.mkdir(parents=True)
+    with (config.out / PREDICTIONS_FILE).open("w") as file:
+        file.writelines(item.model_dump_json() + "\n" for item in predictions)
+    temporary = config.out / f".{SCORES_FILE}.part"
+    temporary.write_text(json.dumps(written, indent=1) + "\n")
+    temporary.rename(config.out / SCORES_FILE)
+    return report
+
+
+def score_predictions(
+    predictions: list[Prediction], chances: dict[str, float | None], config: EvaluateConfig
+) -> list[Score]:
+    """Accuracy and interval per question type, in alphabetical order."""
+    by_type: dict[str, list[float]] = defaultdict(list)
+    for item in predictions:
+        by_type[item.question_type].append(float(item.correct))
+    scores = []
+    for question_type, correct in sorted(by_type.items()):
+        low, high = bootstrap_interval(correct, config.bootstrap_samples, config.seed)
+        scores.append(
+            Score(
+                question=question_type,
+                accuracy=sum(correct) / len(correct),
+                low=low,
+                high=high,
+                n=len(correct),
+                chance=chances[question_type],
+            )
+        )
+    return scores
+
+
+def _load(config: EvaluateConfig) -> _Subject:
+    if config.run is None:
+        base_name = str(config.base)
+        base = LlavaOnevisionForConditionalGeneration.from_pretrained(base_name)
+        model = PatchedVideoLLM(
+            base, PatchConfig(base=base_name, channels={}, lora=None, newline=config.newline)
+        )
+        name, lineage = "base", {"run": None, "base_fingerprint": model.base_fingerprint}
+    else:
+        run = read_run(config.run)
+        model = PatchedVideoLLM.from_pretrained(config.run / PATCH_FOLDER)
+        base_name = model.patch_config.base
+        name = config.run.name
+        lineage = {"run": run["config"]["out"], "base_fingerprint": run["base_fingerprint"]}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return _Subject(
+        model=model.to(device).eval(),
+        tokenizer=AutoTokenizer.from_pretrained(base_name),
+        channels=list(model.patch_config.channels),
+        name=name,
+        lineage=lineage,
+    )
+
+
+def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig) -> Any:
+    """Yield the answers' texts, batch by batch, in the dataset's order."""
+    tokenizer = subject.tokenizer
+    loader = DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        collate_fn=Collator(tokenizer.pad_token_id, padding_side="left"),
+    )
+    device = subject.model.base.device
+    for batch in loader:
+        ids = subject.model.generate(
+            **_to_device(batch, device),
+            do_sample=False,
+            max_new_tokens=config.max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        yield [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, dict):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    return batch.to(device)

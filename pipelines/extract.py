@@ -1,0 +1,253 @@
+"""Extracting one channel of a dataset into the feature store, without doing anything twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+from extractors import extractor_class
+from extractors.contract import Extractor, FeatureSpec
+from pipelines.config import EXTRACT_CONFIGS, ExecutionConfig, ExtractConfig, Settings
+from pipelines.errors import ExtractionFailedError, PipelineError
+from pipelines.extract_plan import ExtractPlan, make_plan
+from pipelines.manifest import Manifest, build_manifest, find_videos, read_manifest
+from pipelines.progress import Progress, ProgressFactory, silent
+from store import FailureRow, FeatureSetRecord, FeatureStore, PartRecord, TensorLayout
+
+_MISSING_TRACK = "MissingTrackError"  # says nothing bad about the file
+_LEAST_COMMIT_SECONDS = 0.1
+
+
+class FailedSample(Settings):
+    """A sample that this run could not do."""
+
+    sample_id: str
+    error_type: str
+    message: str
+
+
+class ExtractReport(Settings):
+    """What one extraction did.
+
+    Of `total` samples `already_done` had features before and `done` got them now; `failed` lists those found
+    unusable now, and `skipped_failures` counts those known to be. `version` is the catalog version
+    afterwards; `rate` is in samples a second, start and probing included.
+    """
+
+    channel: str
+    dataset: str
+    fingerprint: str
+    store: str
+    version: int
+    total: int
+    already_done: int
+    done: int
+    failed: tuple[FailedSample, ...]
+    skipped_failures: int
+    seconds: float
+    rate: float
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"{self.dataset}/{self.channel}/{self.fingerprint}: {self.total} samples, "
+            f"{self.already_done} were done, {self.done} done now in {self.seconds:.1f} s "
+            f"({self.rate:.1f}/s), {len(self.failed)} failed, {self.skipped_failures} had failed before",
+            f"store {self.store}, version {self.version}",
+        ]
+        return "\n".join(lines + [f"  failed: {item.sample_id}: {item.message}" for item in self.failed])
+
+
+def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = silent) -> ExtractReport:
+    """Extract what is missing of one channel; the same call again does nothing.
+
+    Finished parts are committed on the way, so that a run that dies loses little. Failures are recorded in
+    the store.
+
+    Args: config: of the channel's own class (`EXTRACT_CONFIGS`).
+
+    Raises UnknownChannelError; ManifestError for media or manifests that are not there; StoreError for a
+    store that cannot be opened or written; WeightsError for an encoder that cannot be loaded; and, after all
+    is recorded, ExtractionFailedError when more of the media is unusable than the configuration allows, or
+    nothing of the manifest has features in the end.
+    """
+    started = time.monotonic()
+    extractor = _extractor(channel, config)
+    store, manifest = _store_and_manifest(config, progress)
+    feature_set = _feature_set(manifest.dataset, extractor.spec, config)
+    store.register(feature_set)
+    store.add_samples(manifest.table)
+    plan = make_plan(store, feature_set, manifest, config.retry_failed)
+    store.record_failures(plan.unrecorded)
+    committer = _Committer(store, feature_set, plan, config.execution)
+    if plan.to_do:
+        with progress(f"extract {channel}") as stage:
+            committer.carry_out(extractor, manifest, stage)
+    seconds = time.monotonic() - started
+    report = ExtractReport(
+        channel=channel,
+        dataset=manifest.dataset,
+        fingerprint=feature_set.fingerprint,
+        store=str(store.root),
+        version=store.snapshot().version,
+        total=len(manifest.table),
+        already_done=len(plan.done),
+        done=committer.num_done,
+        failed=tuple(
+            FailedSample(sample_id=row.sample_id, error_type=row.error_type, message=row.message)
+            for row in (*plan.unrecorded, *committer.failures.values())
+        ),
+        skipped_failures=len(plan.failing) - len(plan.unrecorded),
+        seconds=seconds,
+        rate=committer.num_done / seconds,
+    )
+    _check_outcome(report, plan.failing | committer.failures, config.max_failure_fraction)
+    return report
+
+
+def _extractor(channel: str, config: ExtractConfig) -> Extractor:
+    made_by = extractor_class(channel)
+    if not isinstance(config, EXTRACT_CONFIGS[channel]):
+        raise PipelineError(
+            f"{type(config).__name__} has no settings of the channel {channel!r}; "
+            f"give {EXTRACT_CONFIGS[channel].__name__}"
+        )
+    extractor: Extractor = made_by(config.encoder)  # type: ignore[attr-defined]  # every channel's class has it
+    return extractor
+
+
+def _store_and_manifest(config: ExtractConfig, progress: ProgressFactory) -> tuple[FeatureStore, Manifest]:
+    """Both, opened in an order that finds what is wrong before long work and leaves no store for nothing."""
+    if config.manifest is not None:
+        manifest = read_manifest(config.manifest)
+        return FeatureStore.open(config.store), manifest
+    assert config.videos is not None  # ExtractConfig checks it
+    find_videos(config.videos)
+    store = FeatureStore.open(config.store)
+    return store, build_manifest(config.videos, config.dataset, progress)
+
+
+def _feature_set(dataset: str, spec: FeatureSpec, config: ExtractConfig) -> FeatureSetRecord:
+    encoder = config.model_dump(mode="json")["encoder"]
+    return FeatureSetRecord(
+        dataset=dataset,
+        channel=spec.channel,
+        extractor=spec.extractor,
+        version=spec.version,
+        fingerprint=spec.fingerprint(),
+        tensors=tuple(TensorLayout(**asdict(tensor)) for tensor in spec.tensors),
+        rate_hz=spec.rate_hz,
+        licence=spec.licence,
+        config={"encoder": encoder, "identity": dict(spec.identity)},
+    )
+
+
+class _Committer:
+    """Carries a plan out, while a thread of its own commits what is finished."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        feature_set: FeatureSetRecord,
+        plan: ExtractPlan,
+        execution: ExecutionConfig,
+    ) -> None:
+        self.num_done = 0
+        self.failures: dict[str, FailureRow] = {}
+        self._store = store
+        self._feature_set = feature_set
+        self._plan = plan
+        self._execution = execution
+        self._pending: SimpleQueue[PartRecord | FailureRow] = SimpleQueue()  # not in the store yet
+        self._stop = Event()
+
+    def carry_out(self, extractor: Extractor, manifest: Manifest, stage: Progress) -> None:
+        # slow to import, and not needed when there is nothing to do
+        from pipelines import ray_extract
+        from pipelines.extract_stages import WorkItem
+
+        rows = {row["sample_id"]: row for row in self._plan.to_do}
+        items = [
+            WorkItem(
+                row["sample_id"],
+                {role: str(manifest.root / path) for role, path in json.loads(row["media"]).items()},
+                row["source_hash"],
+                row["duration"],
+            )
+            for row in rows.values()
+        ]
+        job = ray_extract.Job(extractor, self._feature_set, self._store.root)
+        stage.update(0, len(rows), note="starting")
+        with self._commits() as commits, closing(ray_extract.run(job, items, self._execution)) as finished:
+            for news in finished:
+                for part in news.parts:
+                    self.num_done += len(part.rows)
+                    self._pending.put(part)
+                for failure in news.failures:
+                    row = self._failure_row(asdict(failure), rows[failure.sample_id]["source_hash"])
+                    self.failures[failure.sample_id] = row
+                    self._pending.put(row)
+                stage.update(self.num_done + len(self.failures), len(rows), len(self.failures))
+                if commits.done():
+                    break  # with an error, which comes up now
+
+    @contextmanager
+    def _commits(self) -> Iterator[Future[None]]:
+        """Commits while the body runs, and what is left at its end, also when that is an error."""
+        with ThreadPoolExecutor(1, "commits") as thread:
+            commits = thread.submit(self._commit_regularly)
+            try:
+                yield commits
+            finally:
+                self._stop.set()
+                commits.result()
+                self._commit()
+
+    def _commit_regularly(self) -> None:
+        while not self._stop.wait(max(self._execution.commit_seconds, _LEAST_COMMIT_SECONDS)):
+            self._commit()
+
+    def _commit(self) -> None:
+        finished = []
+        while not self._pending.empty():
+            finished.append(self._pending.get())
+        if finished:
+            self._store.commit([item for item in finished if isinstance(item, PartRecord)])
+            self._store.record_failures([item for item in finished if isinstance(item, FailureRow)])
+
+    def _failure_row(self, failure: dict[str, Any], source_hash: str | None) -> FailureRow:
+        feature_set = self._feature_set
+        return FailureRow(
+            **failure,
+            dataset=feature_set.dataset,
+            channel=feature_set.channel,
+            fingerprint=feature_set.fingerprint,
+            source_hash=source_hash,
+            attempt=self._plan.attempts.get(failure["sample_id"], 0) + 1,
+        )
+
+
+def _check_outcome(report: ExtractReport, failing: dict[str, FailureRow], max_fraction: float) -> None:
+    """Raises ExtractionFailedError when the extraction is no success as a whole."""
+    unusable = [row for row in failing.values() if row.error_type != _MISSING_TRACK]
+    nothing = report.already_done + report.done == 0
+    if not nothing and len(unusable) <= max_fraction * report.total:
+        return
+    shown = (unusable or list(failing.values()))[0]
+    others = len(unusable or failing) - 1
+    if nothing:
+        what = f"none of the {report.total} samples gave {report.channel} features"
+    else:
+        what = f"{len(unusable)} of {report.total} samples are unusable, more than the allowed {max_fraction:.0%}"
+    more = f" (and {others} more)" if others else ""
+    raise ExtractionFailedError(
+        f"{what}: {shown.sample_id}: {shown.message}{more}; see: "
+        f'pave store query --store {report.store} "SELECT * FROM failures"'
+    )

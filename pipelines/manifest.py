@@ -1,0 +1,278 @@
+"""From media to a manifest: a Parquet table with one row per sample.
+
+Its columns are exactly those of the store's `SampleRow`. `media` is a JSON object from role to a POSIX path
+below the media root; the root, absolute, is kept in the metadata of the Parquet schema. A file that cannot be
+used is a row with an `error`: nothing is dropped.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from extractors.errors import MediaError
+from extractors.media import probe
+from pipelines.config import PrepareConfig, Settings
+from pipelines.errors import ManifestError
+from pipelines.progress import ProgressFactory, silent
+from store.records import SampleRow
+from tasks import task_module
+from tasks.instruction import Instruction
+
+MANIFEST = "manifest.parquet"
+INSTRUCTIONS = "instructions.parquet"
+VIDEO_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m2v", ".m4v", ".mkv"}
+    | {".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".rm", ".swf", ".ts", ".vob", ".webm"}
+    | {".wmv"}
+)
+_ROOT_KEY = b"pave_media_root"
+_TYPES = {"duration": pa.float64(), "fps": pa.float64(), "n_frames": pa.int64(), "audio_streams": pa.int64()}
+_SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(SampleRow)])
+_INSTRUCTION_SCHEMA = pa.schema(
+    [(field.name, pa.float64() if field.name == "chance" else pa.string()) for field in fields(Instruction)]
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Samples of one dataset.
+
+    Attributes:
+        table: the columns of `SampleRow`.
+        root: absolute folder that the paths in `media` start from.
+        dataset: the name that every row has.
+    """
+
+    table: pa.Table
+    root: Path
+    dataset: str
+
+
+class UnusableFile(Settings):
+    """A sample whose media cannot be used, and why."""
+
+    sample_id: str
+    error: str
+
+
+class PrepareReport(Settings):
+    """What `prepare` wrote."""
+
+    dataset: str
+    manifest: Path
+    instructions: Path | None
+    total: int
+    num_instructions: int
+    unusable: tuple[UnusableFile, ...]
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [f"{self.dataset}: {self.total} samples, {len(self.unusable)} unusable -> {self.manifest}"]
+        if self.instructions is not None:
+            lines.append(f"{self.num_instructions} instructions -> {self.instructions}")
+        return "\n".join(lines + [f"  unusable: {file.sample_id}: {file.error}" for file in self.unusable])
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A sample before its media are looked at."""
+
+    sample_id: str
+    split: str | None
+    media: Mapping[str, str]
+
+
+def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> PrepareReport:
+    """Write the manifest, and a task's instructions, into the folder `config.out`.
+
+    Raises ManifestError for a missing or empty folder, paths outside of the root, and places that cannot be
+    written; TaskError when a task's annotations are not what they should be.
+    """
+    questions: list[Instruction] | None = None
+    if config.videos is not None:
+        manifest = build_manifest(config.videos, config.dataset, progress)
+    else:
+        assert config.task is not None  # PrepareConfig checks that both are there
+        assert config.root is not None
+        manifest, questions = _task_manifest(config.task, config.root, config.dataset, progress)
+    instructions = None if questions is None else config.out / INSTRUCTIONS
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        if questions is not None and instructions is not None:
+            rows = pa.Table.from_pylist([asdict(question) for question in questions], _INSTRUCTION_SCHEMA)
+            _write(rows, instructions)
+        write_manifest(manifest, config.out / MANIFEST)
+    except OSError as error:
+        reason = f"cannot write the manifest to {config.out}: {error.strerror}"
+        raise ManifestError(f"{reason}; choose a folder that you may write to") from error
+    broken = [row for row in manifest.table.to_pylist() if row["error"] is not None]
+    return PrepareReport(
+        dataset=manifest.dataset,
+        manifest=config.out / MANIFEST,
+        instructions=instructions,
+        total=len(manifest.table),
+        num_instructions=len(questions or []),
+        unusable=tuple(UnusableFile(sample_id=row["sample_id"], error=row["error"]) for row in broken),
+    )
+
+
+def find_videos(videos: Path) -> list[Path]:
+    """The video files of a folder and its subfolders, by their endings, sorted; or the one file given.
+
+    Hidden files and folders are passed over. Raises ManifestError when there are none.
+    """
+    if videos.is_file():
+        return [videos]
+    if not videos.is_dir():
+        raise ManifestError(f"there is no file or folder {videos}; check the path")
+    found = []
+    for folder, subfolders, names in os.walk(videos):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [
+            Path(folder, name)
+            for name in names
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+        ]
+    if not found:
+        kinds = " ".join(sorted(VIDEO_SUFFIXES))
+        raise ManifestError(f"no videos in {videos}; give a folder with files that end in one of {kinds}")
+    return sorted(found)
+
+
+def build_manifest(videos: Path, dataset: str | None = None, progress: ProgressFactory = silent) -> Manifest:
+    """The manifest of a folder's videos, or of one file as if it were alone in its folder.
+
+    A sample's id is its path from the folder, with the ending: one clip may be there in several containers.
+
+    Args: dataset: None for the folder's name, made fit for the store.
+
+    Raises ManifestError as `find_videos` does.
+    """
+    root = (videos if videos.is_dir() else videos.parent).absolute()
+    items = []
+    for path in find_videos(videos):
+        relative = path.absolute().relative_to(root).as_posix()
+        # a name that is no text keeps its bytes in `media`; ids must be text
+        sample_id = relative.encode(errors="backslashreplace").decode()
+        items.append(_Item(sample_id, None, {"video": relative}))
+    return _manifest(items, root, dataset or safe_name(root.resolve().name), progress)
+
+
+def safe_name(name: str) -> str:
+    """`name` with whatever a dataset's name in the store cannot have replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:128] or "videos"
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest under a temporary name, then rename it."""
+    metadata = {_ROOT_KEY: os.fsencode(manifest.root)}
+    _write(manifest.table.replace_schema_metadata(metadata), path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest: the file, or the folder that holds `manifest.parquet`.
+
+    Raises ManifestError when it is missing, not a manifest, empty, of several datasets, or names paths
+    outside of its root; and when the root is gone.
+    """
+    if path.is_dir():
+        path = path / MANIFEST
+    if not path.is_file():
+        raise ManifestError(f"there is no manifest {path}; make one with: pave prepare")
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ManifestError(f"{path} is no Parquet file; make it again with: pave prepare") from error
+    metadata = table.schema.metadata or {}
+    if _ROOT_KEY not in metadata or set(table.column_names) != set(_SCHEMA.names):
+        raise ManifestError(f"{path} is no manifest of PAVE; make one with: pave prepare")
+    root = Path(os.fsdecode(metadata[_ROOT_KEY]))
+    if not root.is_dir():
+        raise ManifestError(f"the media folder {root} of {path} is gone; bring it back or prepare again")
+    datasets = table["dataset"].unique().to_pylist()
+    if len(datasets) != 1:
+        raise ManifestError(f"{path} has rows of {len(datasets)} datasets; a manifest has one")
+    for row in table.select(["sample_id", "media"]).to_pylist():
+        _check_paths(row["sample_id"], json.loads(row["media"]))
+    return Manifest(table.replace_schema_metadata(None), root, datasets[0])
+
+
+def _task_manifest(
+    task: str, root: Path, dataset: str | None, progress: ProgressFactory
+) -> tuple[Manifest, list[Instruction]]:
+    module = task_module(task)
+    if not root.is_dir():
+        raise ManifestError(f"there is no folder {root}; give the folder that holds {task}")
+    samples, questions = module.load(root)
+    name: str = dataset or module.DATASET
+    items = [_Item(sample.sample_id, sample.split, sample.media) for sample in samples]
+    manifest = _manifest(items, root.absolute(), name, progress)
+    return manifest, [replace(question, dataset=name) for question in questions]
+
+
+def _manifest(items: Sequence[_Item], root: Path, dataset: str, progress: ProgressFactory) -> Manifest:
+    for item in items:
+        _check_paths(item.sample_id, item.media)
+    rows = []
+    failed = 0
+    # FFmpeg and hashing let other threads run
+    with ThreadPoolExecutor() as pool, progress("read the media") as stage:
+        for row in pool.map(lambda item: _row(item, root, dataset), items):
+            rows.append(asdict(row))
+            failed += row.error is not None
+            stage.update(len(rows), len(items), failed)
+    return Manifest(pa.Table.from_pylist(rows, _SCHEMA), root, dataset)
+
+
+def _check_paths(sample_id: str, media: Mapping[str, str]) -> None:
+    for path in media.values():
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise ManifestError(
+                f"{sample_id}: the media path {path!r} leaves the media folder; give paths below it"
+            )
+
+
+def _row(item: _Item, root: Path, dataset: str) -> SampleRow:
+    paths = {role: root / path for role, path in item.media.items()}
+    row = SampleRow(dataset, item.sample_id, item.split, json.dumps(dict(item.media), sort_keys=True))
+    try:
+        row = replace(row, source_hash=_content_hash(paths))
+        info = probe(paths.get("video") or next(iter(paths.values())), item.sample_id)
+    except MediaError as error:
+        return replace(row, error=f"{error.reason}; {error.hint}")
+    except OSError as error:
+        return replace(row, error=f"cannot be read ({error.strerror}); check the path and its permissions")
+    return replace(
+        row,
+        duration=info.duration,
+        fps=info.fps,
+        n_frames=info.n_frames,
+        audio_streams=info.audio_streams,
+    )
+
+
+def _content_hash(paths: Mapping[str, Path]) -> str:
+    """sha256 of the one media file; of several, that of their roles and hashes."""
+    hashes = {role: _file_hash(path) for role, path in paths.items()}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)

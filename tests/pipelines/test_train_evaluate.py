@@ -1,0 +1,183 @@
+"""Training and evaluation on a tiny real store: what a run leaves behind, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from ml_dtypes import bfloat16
+
+from pave_model.config import LoraSettings
+from pave_model.small_base import SmallBaseConfig, build_small_base
+from pipelines.config import DataConfig, EvaluateConfig, FusionSizes, TrainConfig
+from pipelines.errors import ManifestError, MissingFeaturesError, RunError
+from pipelines.evaluate import evaluate
+from pipelines.sidecue_base import SPECIAL_TOKENS, build_tokenizer
+from pipelines.train import train
+from store import Features, FeatureSetRecord, FeatureStore, TensorLayout
+
+NUM_SAMPLES, NUM_FRAMES, TOKENS, VISION, WIDTH, AUDIO = 12, 4, 4, 16, 32, 8
+COLOURS = ("red", "green")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base/, store/ and instructions.parquet. The last sample has key frames but no audio."""
+    root = tmp_path_factory.mktemp("world")
+    tokenizer = build_tokenizer()
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    config = SmallBaseConfig(
+        vision_hidden_size=VISION,
+        vision_intermediate_size=16,
+        vision_num_layers=1,
+        vision_num_heads=2,
+        image_size=32,
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        vocab_size=len(tokenizer),
+        image_token_id=ids["<image>"],
+        video_token_id=ids["<video>"],
+        eos_token_id=ids["<|im_end|>"],
+        pad_token_id=ids["<|endoftext|>"],
+    )
+    build_small_base(config).save_pretrained(root / "base")
+    tokenizer.save_pretrained(root / "base")
+    rng = np.random.default_rng(0)
+    store = FeatureStore.open(root / "store")
+    layouts = {
+        "frames": (
+            TensorLayout("values", TOKENS, VISION, "bfloat16"),
+            TensorLayout("visual", TOKENS, WIDTH, "bfloat16"),
+        ),
+        "audio": (TensorLayout("values", 1, AUDIO, "bfloat16"),),
+    }
+    for channel, tensors in layouts.items():
+        record = FeatureSetRecord("toy", channel, "toy", "1", "f" * 16, tensors, None, "none", {})
+        store.register(record)
+        with store.writer(record) as part:
+            for number in range(NUM_SAMPLES - (channel == "audio")):
+                steps = NUM_FRAMES if channel == "frames" else 2 + number % 3
+                values, *others = [
+                    rng.normal(size=(steps, layout.tokens, layout.dim)).astype(bfloat16) for layout in tensors
+                ]
+                companions = dict(zip(["visual"], others, strict=False))
+                part.write(f"clip {number}", Features(values, np.arange(steps, dtype=np.float64), companions))
+        store.commit([part.close()])
+    rows = [
+        {
+            "instruction_id": f"{number}/colour",
+            "sample_id": f"clip {number}",
+            "dataset": "toy",
+            "split": "train" if number < 8 else "test",
+            "question_type": "colour",
+            "question": "Which colour is on screen at the end?",
+            "answer": COLOURS[number % 2],
+            "chance": 0.5,
+        }
+        for number in range(NUM_SAMPLES)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "instructions.parquet")
+    return root
+
+
+def data(world: Path, split: str, **more: object) -> DataConfig:
+    return DataConfig(
+        store=str(world / "store"), instructions=world / "instructions.parquet", split=split, **more
+    )
+
+
+def training(world: Path, out: Path, **more: object) -> TrainConfig:
+    settings = {
+        "base": str(world / "base"),
+        "out": out,
+        "data": data(world, "train"),
+        "channels": {"audio": FusionSizes(embed_dim=16, hidden_dim=16, time_radius=1.0)},
+        "lora": LoraSettings(r=2, alpha=4, dropout=0.0),
+        "max_steps": 4,
+        "batch_size": 4,
+        "accumulation": 1,
+        "learning_rate": 1e-2,
+        "log_every": 1,
+        **more,
+    }
+    return TrainConfig(**settings)
+
+
+def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -> None:
+    report = train(training(world, tmp_path / "run"))
+    assert report.steps == 4
+    assert [step for step, _ in report.losses] == [1, 2, 3, 4]
+    assert report.losses[-1][1] < report.losses[0][1]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["snapshot"] == FeatureStore.open(world / "store").snapshot().version
+    assert run["feature_sets"]["audio"]["name"] == f"toy/audio/{'f' * 16}"
+    assert run["code"]["torch"] == torch.__version__
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "run" / "trainer").exists()
+
+    scored = evaluate(
+        EvaluateConfig(
+            run=tmp_path / "run", data=data(world, "test", max_missing_fraction=0.5), out=tmp_path / "scores"
+        )
+    )
+    assert (scored.coverage.instructions, scored.coverage.with_features) == (4, 3)
+    lines = [
+        json.loads(line) for line in (tmp_path / "scores" / "predictions.jsonl").read_text().splitlines()
+    ]
+    assert [line["sample_id"] for line in lines] == ["clip 8", "clip 9", "clip 10"]
+    assert scored.scores[0].accuracy == sum(line["correct"] for line in lines) / 3
+    written = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert written["base_fingerprint"] == run["base_fingerprint"]
+    assert written["feature_sets"] == run["feature_sets"]
+
+
+def test_the_same_seed_gives_the_same_losses_and_the_channel_matters(world: Path, tmp_path: Path) -> None:
+    first = train(training(world, tmp_path / "first"))
+    again = train(training(world, tmp_path / "again"))
+    twin = train(training(world, tmp_path / "twin", channels={}))
+    assert first.losses == again.losses
+    assert first.losses[0] == twin.losses[0], "an untrained patch must change nothing"
+    assert first.losses[1:] != twin.losses[1:]
+    assert twin.num_trainable < first.num_trainable
+    assert not (tmp_path / "twin" / "patch" / "patch.safetensors").exists()
+
+
+def test_the_bare_base_can_be_evaluated_without_side_channels(world: Path, tmp_path: Path) -> None:
+    scored = evaluate(
+        EvaluateConfig(base=str(world / "base"), data=data(world, "test"), out=tmp_path / "scores")
+    )
+    assert scored.model == "base"
+    assert scored.coverage.with_features == 4, "the base needs no audio"
+
+
+def test_lacking_features_stop_a_run_unless_they_are_allowed(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFeaturesError, match=r"1 of 4 instructions .*first: clip 11.*pave extract"):
+        train(training(world, tmp_path / "run", data=data(world, "test")))
+    assert not (tmp_path / "run").exists()
+    report = train(training(world, tmp_path / "run", data=data(world, "test", max_missing_fraction=0.3)))
+    assert report.coverage.with_features == 3
+    assert report.coverage.missing == {"frames": 0, "audio": 1}
+
+
+def test_a_run_is_not_overwritten_and_an_unfinished_one_is_not_evaluated(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match="exists already"):
+        train(training(world, tmp_path / "run"))
+    with pytest.raises(RunError, match="no finished run"):
+        evaluate(EvaluateConfig(run=tmp_path / "run", data=data(world, "test"), out=tmp_path / "scores"))
+
+
+def test_wrong_splits_types_and_files_are_named(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no instruction of split 'dev'.*\['test', 'train'\]"):
+        train(training(world, tmp_path / "run", data=data(world, "dev")))
+    broken = tmp_path / "broken.parquet"
+    broken.write_text("not parquet")
+    settings = data(world, "train").model_copy(update={"instructions": broken})
+    with pytest.raises(ManifestError, match=r"broken.parquet is no instructions file"):
+        train(training(world, tmp_path / "run", data=settings))
