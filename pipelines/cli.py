@@ -7,6 +7,7 @@ traceback.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,8 @@ def evaluate(recipe: Path | None, sets: tuple[str, ...], split: str | None, **op
 @click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
 @click.option("--train-clips", type=int, help="Clips to train on. [default: 1200]")
 @click.option("--test-clips", type=int, help="Held-out clips. [default: 240]")
+@click.option("--base-steps", type=int, help="Optimizer steps of the small base. [default: 240]")
+@click.option("--patch-steps", type=int, help="Optimizer steps of the patch, and of its twin. [default: 400]")
 def demo(**options: Any) -> None:
     """Everything on SideCue: data, base, features, patch and its LoRA-only twin, scores, report."""
     from pipelines.config import DemoConfig, checked
@@ -242,6 +245,8 @@ pave.add_command(store)
 
 def main() -> None:
     """Entry point of `pave`."""
+    # Idle threads of torch otherwise spin, and slow down whatever shares the cores. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     pave()
 
 

@@ -191,6 +191,8 @@ class DemoConfig(Settings):
     seed: int = Field(default=0, ge=0)
     train_clips: int = Field(default=1200, gt=0)
     test_clips: int = Field(default=240, gt=0)
+    base_steps: int = Field(default=240, gt=0, description="optimizer steps of the small base")
+    patch_steps: int = Field(default=400, gt=0, description="optimizer steps of the patch, and of its twin")
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

@@ -32,6 +32,7 @@ from pipelines.evaluate import EvaluateReport, Score, evaluate
 from pipelines.extract import extract
 from pipelines.manifest import prepare
 from pipelines.progress import ProgressFactory, silent
+from pipelines.ray_extract import ray_session
 from pipelines.sidecue_base import BaseTraining, train_base
 from pipelines.train import TrainReport, train
 from tasks import sidecue
@@ -39,7 +40,6 @@ from tasks import sidecue
 CHANNEL = "audio"
 QUESTION = "tone_colour"
 MARKER = "demo.json"  # says that a folder was made by the demo and may be replaced by it
-TRAINING_STEPS = 400
 
 
 class DemoRow(Score):
@@ -95,7 +95,7 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         {sample.sample_id: media / sample.media["video"] for sample in samples if sample.split == "train"},
         [item for item in instructions if item.split == "train"],
         base,
-        BaseTraining(seed=config.seed),
+        BaseTraining(seed=config.seed, steps=config.base_steps),
         progress,
     )
     _extract(base, prepared / "manifest.parquet", store, config.seed, progress)
@@ -103,7 +103,7 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     trained: dict[str, TrainReport] = {}
     scored: dict[str, EvaluateReport] = {}
     for variant in ("patch", "lora_only"):
-        settings = _training(variant, base, prepared, store, out, config.seed)
+        settings = _training(variant, config)
         trained[variant] = train(settings, progress)
         test = settings.data.model_copy(update={"split": "test", "snapshot": trained[variant].snapshot})
         scored[variant] = evaluate(
@@ -149,37 +149,38 @@ def _extract(base: Path, manifest: Path, store: Path, seed: int, progress: Progr
     frames = FramesConfig(base=str(base), num_frames=BaseTraining().num_frames)
     execution = ExecutionConfig(part_samples=64)  # small parts, so that the progress moves
     location = str(store)
-    extract(
-        "audio",
-        ExtractAudioConfig(store=location, manifest=manifest, execution=execution, encoder=audio),
-        progress,
-    )
-    extract(
-        "frames",
-        ExtractFramesConfig(store=location, manifest=manifest, execution=execution, encoder=frames),
-        progress,
-    )
+    with ray_session():  # started once for both
+        extract(
+            "audio",
+            ExtractAudioConfig(store=location, manifest=manifest, execution=execution, encoder=audio),
+            progress,
+        )
+        extract(
+            "frames",
+            ExtractFramesConfig(store=location, manifest=manifest, execution=execution, encoder=frames),
+            progress,
+        )
 
 
-def _training(variant: str, base: Path, prepared: Path, store: Path, out: Path, seed: int) -> TrainConfig:
+def _training(variant: str, config: DemoConfig) -> TrainConfig:
     """The training of a variant; the LoRA-only twin differs in nothing but the side channel."""
     sizes = FusionSizes(embed_dim=128, hidden_dim=128, time_radius=1.0)
     return TrainConfig(
-        base=str(base),
-        out=out / "runs" / variant,
+        base=str(config.out / "base"),
+        out=config.out / "runs" / variant,
         data=DataConfig(
-            store=str(store),
-            instructions=prepared / "instructions.parquet",
+            store=str(config.out / "store"),
+            instructions=config.out / "prepared" / "instructions.parquet",
             split="train",
             question_types=(QUESTION,),
         ),
         channels={CHANNEL: sizes} if variant == "patch" else {},
         lora=LoraSettings(r=16, alpha=16, dropout=0.0),
-        max_steps=TRAINING_STEPS,
+        max_steps=config.patch_steps,
         batch_size=48,
         accumulation=1,
         learning_rate=2e-3,
         warmup_fraction=0.1,
         max_grad_norm=1.0,
-        seed=seed,
+        seed=config.seed,
     )

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from pave_model.config import PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
+from pipelines.base_model import load_base
 from pipelines.config import EvaluateConfig, Settings
 from pipelines.errors import RunError
 from pipelines.feature_dataset import (
@@ -183,26 +184,26 @@ def score_predictions(
 
 
 def _load(config: EvaluateConfig) -> _Subject:
+    run = None if config.run is None else read_run(config.run)
+    base_name = str(config.base) if run is None else run["config"]["base"]
+    base, tokenizer = load_base(base_name)
     if config.run is None:
-        base_name = str(config.base)
-        base = LlavaOnevisionForConditionalGeneration.from_pretrained(base_name)
         model = PatchedVideoLLM(
             base, PatchConfig(base=base_name, channels={}, lora=None, newline=config.newline)
         )
-        name, lineage = "base", {"run": None, "base_fingerprint": model.base_fingerprint}
     else:
-        run = read_run(config.run)
-        model = PatchedVideoLLM.from_pretrained(config.run / PATCH_FOLDER)
-        base_name = model.patch_config.base
-        name = config.run.name
-        lineage = {"run": run["config"]["out"], "base_fingerprint": run["base_fingerprint"]}
+        model = PatchedVideoLLM.from_pretrained(config.run / PATCH_FOLDER, base)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return _Subject(
         model=model.to(device).eval(),
-        tokenizer=AutoTokenizer.from_pretrained(base_name),
+        tokenizer=tokenizer,
         channels=list(model.patch_config.channels),
-        name=name,
-        lineage=lineage,
+        name="base" if config.run is None else config.run.name,
+        lineage={
+            "run": None if config.run is None else str(config.run.resolve()),
+            "base": base_name,
+            "base_fingerprint": model.base_fingerprint,
+        },
     )
 
 

@@ -20,6 +20,7 @@ import torch
 
 from extractors.contract import Decoded, Extractor, Features, Sample
 from extractors.errors import ExtractorError, MediaError
+from pipelines.worker_deaths import MOST_DEATHS, DeathMarks
 from store.errors import SampleError
 from store.features import Features as StoredFeatures
 from store.features import FeatureSetRecord
@@ -68,20 +69,21 @@ def work_table(items: Sequence[WorkItem]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_WORK)
 
 
-def decode(rows: pa.Table, extractor: Extractor, dataset: str) -> Iterator[pa.Table]:
+def decode(rows: pa.Table, extractor: Extractor, dataset: str, marks: DeathMarks) -> Iterator[pa.Table]:
     """Rows of work to rows of `Decoded`, one at a time so that Ray can bound the size of blocks."""
     torch.set_num_threads(1)  # tasks run beside each other
     for row in rows.to_pylist():
         media = {role: Path(path) for role, path in json.loads(row["media"]).items()}
         sample = Sample(row["sample_id"], dataset, media)
-        yield _passed_on(row, _attempted(sample.sample_id, partial(extractor.decode, sample)))
+        yield _passed_on(row, _survived(marks, sample.sample_id, partial(extractor.decode, sample)))
 
 
 class Encode:
     """Rows of `Decoded` to rows of `_Encoded`; the extractor is loaded by the first call."""
 
-    def __init__(self, extractor: Extractor, device: str, threads: int) -> None:
+    def __init__(self, extractor: Extractor, device: str, threads: int, marks: DeathMarks) -> None:
         self._extractor = extractor
+        self._marks = marks
         self._device = device
         self._threads = threads
         self._loaded = False
@@ -106,11 +108,17 @@ class Encode:
         )
 
     def _encode(self, decoded: Sequence[Decoded]) -> list[_Encoded | Failure]:
-        together = _attempted("", partial(self._encode_batch, decoded))
-        if not isinstance(together, Failure):
-            return [*together]
-        # find out which of them it was
-        alone = [_attempted(item.sample_id, partial(self._encode_batch, [item])) for item in decoded]
+        ids = [item.sample_id for item in decoded]
+        if not any(map(self._marks.deaths, ids)):
+            self._marks.set(ids)
+            together = _attempted("", partial(self._encode_batch, decoded))
+            self._marks.clear(ids)
+            if not isinstance(together, Failure):
+                return [*together]
+        # find out which of them it is
+        alone = [
+            _survived(self._marks, item.sample_id, partial(self._encode_batch, [item])) for item in decoded
+        ]
         return [result if isinstance(result, Failure) else result[0] for result in alone]
 
     def _encode_batch(self, decoded: Sequence[Decoded]) -> list[_Encoded]:
@@ -151,6 +159,17 @@ def write(rows: pa.Table, store_root: Path, feature_set: FeatureSetRecord) -> pa
                 results.append({"part": None, "failure": failure})
     results.append({"part": part.close().to_json(), "failure": None})
     return pa.Table.from_pylist(results, schema=_RESULTS)
+
+
+def _survived(marks: DeathMarks, sample_id: str, call: Callable[[], _Result]) -> _Result | Failure:
+    """The call's result, or why there is none; no call when workers keep dying of it."""
+    if marks.deaths(sample_id) >= MOST_DEATHS:
+        message = f"{MOST_DEATHS} workers died of it; check the file, and whether the memory was enough"
+        return Failure(sample_id, "WorkerDiedError", message, permanent=False)
+    marks.set([sample_id])
+    result = _attempted(sample_id, call)
+    marks.clear([sample_id])
+    return result
 
 
 def _attempted(sample_id: str, call: Callable[[], _Result]) -> _Result | Failure:

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -29,6 +30,7 @@ from extractors.contract import Extractor
 from extractors.errors import ExtractorError
 from pipelines.config import ExecutionConfig
 from pipelines.extract_stages import Encode, Failure, WorkItem, decode, work_table, write
+from pipelines.worker_deaths import DeathMarks
 from store.errors import StoreError
 from store.features import FeatureSetRecord
 from store.records import PartRecord
@@ -68,8 +70,11 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
 
     Raises StoreError when parts cannot be written, WeightsError when the encoder cannot be loaded.
     """
-    with ray_session():
-        results = _pipeline(job, items, execution).iter_batches(batch_size=None, batch_format="pyarrow")
+    with ray_session(), TemporaryDirectory(prefix="pave-") as scratch:
+        marks = DeathMarks(Path(scratch) / "deaths")
+        results = _pipeline(job, items, execution, marks).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        )
         try:
             for batch in results:
                 rows = batch.to_pylist()
@@ -80,10 +85,9 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
                     ),
                 )
         except RayTaskError as error:
-            cause = _typed_cause(error)
-            if cause is None:
-                raise
-            raise cause from error
+            if isinstance(error.cause, StoreError | ExtractorError):
+                raise error.cause from error
+            raise
 
 
 def task_size(items: Sequence[WorkItem]) -> int:
@@ -146,11 +150,13 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Any:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, marks: DeathMarks) -> Any:
+    # What it would say about a failed task is in the exception.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     device = _device(execution.device)
     # On the CPU the encoders share half of the cores, so that decoding and writing always find a place.
     share = ray.cluster_resources()["CPU"] / 2 / execution.encoders
@@ -167,14 +173,19 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -
             decode,
             batch_size=None,
             batch_format="pyarrow",
-            fn_kwargs={"extractor": job.extractor, "dataset": job.feature_set.dataset},
+            fn_kwargs={"extractor": job.extractor, "dataset": job.feature_set.dataset, "marks": marks},
             num_cpus=0.7,
         )
         .map_batches(
             Encode,
             batch_size=per_task,
             batch_format="pyarrow",
-            fn_constructor_kwargs={"extractor": job.extractor, "device": device, "threads": threads},
+            fn_constructor_kwargs={
+                "extractor": job.extractor,
+                "device": device,
+                "threads": threads,
+                "marks": marks,
+            },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),
             **encoder,
         )
@@ -194,13 +205,3 @@ def _device(wanted: str) -> str:
     remote = bool(os.environ.get("RAY_ADDRESS"))  # the driver's machine says nothing about the workers'
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     return "cuda" if has_gpu and (remote or torch.cuda.is_available()) else "cpu"
-
-
-def _typed_cause(error: BaseException) -> Exception | None:
-    """The error of ours inside Ray's wrapping."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, StoreError | ExtractorError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return None

@@ -38,6 +38,7 @@ from pave_model.chat_text import (
 )
 from pave_model.small_base import SmallBaseConfig, build_small_base
 from pave_model.video_tokens import num_video_tokens, place_newlines
+from pipelines.base_model import hide_weight_bars
 from pipelines.config import Settings
 from pipelines.progress import Progress, ProgressFactory, silent
 from tasks.instruction import Instruction
@@ -57,9 +58,10 @@ class BaseTraining(Settings):
     vision_width: int = 64
     width: int = 128
     layers: int = 2
-    steps: int = 300
-    clips_per_step: int = 12
-    learning_rate: float = 1e-3
+    steps: int = 240
+    clips_per_step: int = 24
+    questions_per_clip: int = 2
+    learning_rate: float = 1.5e-3
     seed: int = 0
 
 
@@ -107,6 +109,7 @@ def train_base(
         _fit(base, tokenizer, pixels, [questions[sample_id] for sample_id in sample_ids], config, stage)
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
+    hide_weight_bars()
     base.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     os.replace(temporary, out)
@@ -180,9 +183,13 @@ def _fit(
     base.train()
     for step in range(1, config.steps + 1):
         clips = rng.choice(len(texts), config.clips_per_step, replace=False)
-        batch = [text for clip in clips for text in texts[clip]]
+        batch = [
+            texts[clip][pick]
+            for clip in clips
+            for pick in rng.choice(len(texts[clip]), config.questions_per_clip, replace=False)
+        ]
         # The vision tower runs once a clip, for all its questions.
-        video = _video_tokens(base, pixels[clips]).repeat_interleave(len(batch) // len(clips), dim=0)
+        video = _video_tokens(base, pixels[clips]).repeat_interleave(config.questions_per_clip, dim=0)
         input_ids = _padded([ids for ids, _ in batch], base.config.text_config.pad_token_id)
         output = base(
             input_ids=input_ids,

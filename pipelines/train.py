@@ -21,8 +21,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoTokenizer,
-    LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -33,6 +31,7 @@ from transformers import (
 
 from pave_model.config import FusionConfig, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
+from pipelines.base_model import load_base
 from pipelines.config import Settings, TrainConfig
 from pipelines.errors import RunError
 from pipelines.feature_dataset import (
@@ -87,8 +86,7 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
 
     dtype = torch.bfloat16 if config.bf16 else torch.float32
-    base = LlavaOnevisionForConditionalGeneration.from_pretrained(config.base, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(config.base)
+    base, tokenizer = load_base(config.base, dtype)
     torch.manual_seed(config.seed)  # fresh patch and LoRA weights
     model = PatchedVideoLLM(base, patch_config(config, source))
     dataset = FeatureDataset(

@@ -1,0 +1,291 @@
+"""The `pave` command: its errors, its help, its commands."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import ROOT, environment, start_pave
+from odd_media import write_nothing, write_text, write_video_without_frames
+
+from extractors import CHANNELS
+from extractors.audio import IMAGEBIND_LICENCE
+from pipelines.cli import CHANNEL_TABLE, pave
+from pipelines.config import EXTRACT_CONFIGS
+from pipelines.errors import PipelineError
+from pipelines.setting_overrides import override
+from store import FailureRow, Features, FeatureSetRecord, FeatureStore, SampleRow, TensorLayout
+
+RECORD = FeatureSetRecord(
+    dataset="tiny",
+    channel="audio",
+    extractor="imagebind-audio",
+    version="1",
+    fingerprint="f00d",
+    tensors=(TensorLayout("values", 1, 4, "float32"),),
+    rate_hz=1.0,
+    licence="none",
+    config={"encoder": {}},
+)
+
+# What is given, and what the one line on stderr must name and advise.
+BAD_INPUT: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "empty folder": (lambda here: (here / "clips").mkdir(), ["no videos in clips", "give a folder with"]),
+    "text file": (
+        lambda here: write_text(_clips(here) / "text.mp4"),
+        ["text.mp4: not a media file", "remove it", "pave store query"],
+    ),
+    "zero bytes": (
+        lambda here: write_nothing(_clips(here) / "nothing.mp4"),
+        ["nothing.mp4: the file is empty (0 bytes)", "copy or download it again"],
+    ),
+    "no frames": (
+        lambda here: write_video_without_frames(_clips(here) / "frameless.mp4"),
+        ["frameless.mp4: the file", "no video frames", "remove"],
+    ),
+    "file in the way of the store": (
+        lambda here: (write_text(_clips(here) / "text.mp4"), (here / "store").touch()),
+        ["store is a file", "give the store a folder of its own"],
+    ),
+}
+
+
+def _clips(here: Path) -> Path:
+    (here / "clips").mkdir()
+    return here / "clips"
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and stderr of `pave extract audio` for each bad input, two at a time."""
+
+    def run(name: str) -> tuple[int, str]:
+        here = tmp_path_factory.mktemp("refused")
+        BAD_INPUT[name][0](here)
+        process = start_pave(here, "extract", "audio", "--videos", "clips", "--store", "store")
+        _, errors = process.communicate(timeout=120)
+        return process.returncode, errors
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(BAD_INPUT, pool.map(run, BAD_INPUT), strict=True))
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_is_one_line_that_names_it_and_the_remedy(
+    refused: dict[str, tuple[int, str]], name: str
+) -> None:
+    code, errors = refused[name]
+    assert code == 1
+    warning = "warning: the audio encoder has random weights"
+    lines = [line for line in errors.splitlines() if not line.startswith((warning, "read the media:"))]
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("error: ")
+    for words in BAD_INPUT[name][1]:
+        assert words in lines[0]
+
+
+def test_an_unknown_channel_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    run = start_pave(tmp_path, "extract", "smell", "--videos", "clips")
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output) == (1, "")
+    assert errors == "error: there is no channel 'smell'; choose one of: audio, frames\n"
+
+
+def test_a_store_below_a_file_is_named(tmp_path: Path, clips: dict[str, Path]) -> None:
+    (tmp_path / "file").touch()
+    result = invoke(
+        "extract", "audio", "--videos", clips["bikes.mp4"], "--store", tmp_path / "file" / "store"
+    )
+    assert result.exit_code == 1
+    assert f"error: cannot open a store at {tmp_path / 'file' / 'store'}: " in result.stderr
+    assert "choose a folder that you may write to" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_store_that_may_not_be_written_is_named(tmp_path: Path, clips: dict[str, Path]) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    result = invoke("extract", "audio", "--videos", clips["bikes.mp4"], "--store", locked / "store")
+    assert result.exit_code == 1
+    assert f"error: cannot open a store at {locked / 'store'}: Permission denied" in result.stderr
+
+
+def test_help_is_quick_and_complete() -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        finished = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", "--help"],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.5
+    for command in ("sidecue", "prepare", "extract", "train", "evaluate", "demo", "extractors", "store"):
+        assert f"\n  {command} " in finished.stdout
+
+
+def invoke(*arguments: object) -> Result:
+    """The command in this process; a bug comes out as its exception."""
+    return CliRunner().invoke(pave, [*map(str, arguments)], catch_exceptions=False)
+
+
+def test_a_bug_is_not_dressed_up_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FeatureStore, "open", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        invoke("store", "ls", "--store", tmp_path)
+
+
+def test_every_channel_is_listed() -> None:
+    assert set(CHANNEL_TABLE) == set(CHANNELS) == set(EXTRACT_CONFIGS)
+    lines = invoke("extractors").stdout.splitlines()
+    assert lines[0].split() == ["channel", "features", "encoder", "licence"]
+    (audio,) = (line for line in lines if line.startswith("audio "))
+    assert audio.endswith(IMAGEBIND_LICENCE)
+
+
+def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
+    world, out = tmp_path / "world", tmp_path / "out"
+    result = invoke("sidecue", "make", world, "--split", "train=2,test=1", "--seed", 4)
+    assert result.stdout == f"3 clips in {world}\n"
+    assert json.loads((world / "sidecue.json").read_text()) == {"splits": {"train": 2, "test": 1}, "seed": 4}
+    other = invoke("sidecue", "make", world, "--split", "train=2,test=1", "--seed", 5)
+    assert other.exit_code == 1
+    assert other.stderr.startswith(f"error: {world} holds another SideCue world; ")
+    result = invoke("prepare", "--task", "sidecue", "--root", world, "--out", out)
+    assert result.exit_code == 0
+    assert f"sidecue: 3 samples, 0 unusable -> {out / 'manifest.parquet'}" in result.stdout
+
+
+@pytest.mark.parametrize("splits", ["train", "train=x", "train=-1", "../up=3", "train=1,train=2", ""])
+def test_wrong_splits_are_named(tmp_path: Path, splits: str) -> None:
+    result = invoke("sidecue", "make", tmp_path / "world", "--split", splits)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: --split {splits!r} cannot be read; write it like train=1200,test=240\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with features of two samples, a failure, and a sample that was not tried."""
+    made = FeatureStore.open(tmp_path / "store")
+    made.register(RECORD)
+    made.add_samples([SampleRow("tiny", name, None, "{}") for name in ("a", "b", "c", "d")])
+    with made.writer(RECORD) as part:
+        for name in ("a", "b"):
+            part.write(name, Features(np.ones((3, 1, 4), np.float32), np.arange(3.0)), duration=3.0)
+    made.commit([part.close()])
+    made.record_failures([FailureRow("c", "tiny", "audio", "f00d", "MediaError", "broken; mend it", True)])
+    return made.root
+
+
+def test_the_store_is_listed_and_shown(store: Path) -> None:
+    lines = invoke("store", "ls", "--store", store).stdout.splitlines()
+    assert lines[1].split() == ["tiny/audio/f00d", "2", "1", "96", "B", "none"]
+    for name in ("tiny/audio", "tiny/audio/f00d"):
+        shown = json.loads(invoke("store", "show", name, "--store", store).stdout)
+        assert (shown["samples"], shown["time_steps"], shown["bytes"]) == (2, 6, 96)
+        assert shown["tensors"] == [{"name": "values", "tokens": 1, "dim": 4, "dtype": "float32"}]
+    assert "names no feature set" in invoke("store", "show", "tiny", "--store", store).stderr
+    assert "tiny/audio/f00d" in invoke("store", "show", "tiny/video", "--store", store).stderr
+
+
+def test_queries_come_in_three_formats(store: Path) -> None:
+    sql = "SELECT sample_id, steps, steps AS steps FROM features ORDER BY sample_id"
+    table = invoke("store", "query", sql, "--store", store).stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["sample_id", "steps", "steps"],
+        ["a", "3", "3"],
+        ["b", "3", "3"],
+    ]
+    text = invoke("store", "query", sql, "--store", store, "--format", "csv").stdout
+    assert list(csv.reader(text.splitlines()))[1:] == [["a", "3", "3"], ["b", "3", "3"]]
+    failures = invoke("store", "query", "SELECT * FROM failures", "--store", store, "--format", "json").stdout
+    assert json.loads(failures)[0]["message"] == "broken; mend it"
+    wrong = invoke("store", "query", "SELECT nothing FROM features", "--store", store)
+    assert wrong.exit_code == 1
+    assert len(wrong.stderr.splitlines()) == 1
+    nowhere = invoke("store", "query", "SELECT 1", "--store", store / "absent")
+    assert nowhere.stderr.startswith(f"error: there is no feature store at {store / 'absent'}")
+
+
+def test_what_is_missing_is_listed_with_its_reason(
+    store: Path, tmp_path: Path, clips: dict[str, Path]
+) -> None:
+    result = invoke("store", "missing", "tiny", "audio", "--store", store)
+    assert result.stdout.splitlines() == ["c\tbroken; mend it", "d\tnot extracted yet"]
+    invoke("prepare", "--videos", clips["bikes.mp4"], "--out", tmp_path / "out")
+    result = invoke("store", "missing", "tiny", "audio", "--store", store, "--manifest", tmp_path / "out")
+    assert result.stdout.splitlines() == ["bikes.mp4\tnot extracted yet"]
+
+
+def test_verify_tells_sound_from_damaged_stores(store: Path) -> None:
+    sound = invoke("store", "verify", "--store", store)
+    assert (sound.exit_code, sound.stdout) == (
+        0,
+        "catalog version 1: 2 samples in 1 parts, 96 B; 0 problems, 0 orphans (harmless)\n",
+    )
+    (shard,) = store.glob("parts/*/*/*/*/values/c/0/0/0")
+    content = bytearray(shard.read_bytes())
+    content[0] ^= 1
+    shard.write_bytes(content)
+    damaged = invoke("store", "verify", "--store", store)
+    assert damaged.exit_code == 1
+    assert damaged.stdout.startswith("problem: parts/tiny/audio/f00d/")
+    assert "sample 'a'" in damaged.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "absent.yaml"], ["absent.yaml cannot be read as YAML"]),
+        (["train", "recipe.yaml", "--set", "epochs"], ["--set 'epochs' cannot be read"]),
+        (
+            ["train", "recipe.yaml", "--set", "epochs=0"],
+            ["recipe.yaml: ", "epochs: Input should be greater than 0"],
+        ),
+        (["train", "recipe.yaml", "--set", "spoon=1"], ["spoon: Extra inputs are not permitted"]),
+        (
+            ["extract", "audio", "--set", "execution.part_samples=0"],
+            ["pave extract audio: ", "part_samples: Input"],
+        ),
+        (["evaluate", "--run", "absent"], ["absent is no finished run"]),
+        (["evaluate", "--base", "x"], ["pave evaluate: ", "data: Field required", "out: Field required"]),
+    ],
+)
+def test_wrong_recipes_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"store": "s", "instructions": "i", "split": "train"}
+    Path("recipe.yaml").write_text(json.dumps({"base": "b", "out": "o", "data": data}))
+    result = invoke(*command)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    for word in words:
+        assert word in line
+
+
+def test_overrides_reach_into_settings_without_changing_the_given_ones() -> None:
+    given = {"data": {"split": "train", "store": "s"}, "seed": 1}
+    result = override(given, ["data.split=test", "lora=null", "new.deep=[1, 2]"], seed=2)
+    assert result == {
+        "data": {"split": "test", "store": "s"},
+        "seed": 2,
+        "lora": None,
+        "new": {"deep": [1, 2]},
+    }
+    assert given == {"data": {"split": "train", "store": "s"}, "seed": 1}
+    for wrong in ("=1", "a..b=1", "seed", "a=[1"):
+        with pytest.raises(PipelineError, match="--set"):
+            override(given, [wrong])

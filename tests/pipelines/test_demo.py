@@ -1,0 +1,85 @@
+"""The demo: small and quick by default, at full size among the slow tests."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import FeatureStore
+
+
+def run_demo(out: Path, *options: str) -> dict[str, Any]:
+    """Run `pave demo` as a user would and return report.json."""
+    command = [str(Path(sys.executable).with_name("pave")), "demo", "--out", str(out), *options]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert str(out / "report.html") in finished.stdout
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
+
+
+@pytest.mark.timeout(300)
+def test_a_small_demo_goes_all_the_way(tmp_path: Path) -> None:
+    report = run_demo(
+        tmp_path / "demo",
+        *(
+            "--train-clips",
+            "24",
+            "--test-clips",
+            "6",
+            "--base-steps",
+            "4",
+            "--patch-steps",
+            "4",
+            "--seed",
+            "3",
+        ),
+    )
+    assert report["seed"] == 3
+    rows = {(row["variant"], row["question"]): row for row in report["rows"]}
+    assert {variant for variant, question in rows if question == "tone_colour"} == {
+        "patch",
+        "lora_only",
+        "base",
+    }
+    assert {question for variant, question in rows if variant == "base"} == {
+        "tone_colour",
+        "border_colour",
+        "end_colour",
+        "shape_count",
+        "shape_kind",
+    }
+    for row in report["rows"]:
+        assert row["n"] == 6
+        assert row["chance"] == 0.25
+        assert row["low"] <= row["accuracy"] <= row["high"]
+    store = FeatureStore.open(tmp_path / "demo" / "store", create=False)
+    assert report["store_version"] == store.snapshot().version
+    assert store.verify().ok
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 3
+    assert page.count("data:image/png;base64,") == 1
+    # Another demo replaces it, but nothing else is ever replaced.
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("precious")
+    command = [str(Path(sys.executable).with_name("pave")), "demo", "--out", str(foreign)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "holds something else than a demo" in refused.stderr
+    assert (foreign / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", ["0", "7"])
+def test_only_the_patch_hears_the_tone(tmp_path: Path, seed: str) -> None:
+    report = run_demo(tmp_path / "demo", "--seed", seed)
+    rows = {row["variant"]: row for row in report["rows"] if row["question"] == "tone_colour"}
+    assert all(row["n"] >= 200 for row in rows.values())
+    assert rows["patch"]["accuracy"] >= 0.9
+    assert abs(rows["lora_only"]["accuracy"] - 0.25) <= 0.1
+    assert abs(rows["base"]["accuracy"] - 0.25) <= 0.1
