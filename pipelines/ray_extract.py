@@ -85,9 +85,12 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
                     ),
                 )
         except RayTaskError as error:
-            if isinstance(error.cause, StoreError | ExtractorError):
-                raise error.cause from error
-            raise
+            cause = error.cause
+            if not isinstance(cause, StoreError | ExtractorError):
+                raise
+            # our messages are one line; Ray has added some about its own settings
+            cause.args = (str(cause.args[0]).partition("\n")[0], *cause.args[1:])
+            raise cause from error
 
 
 def task_size(items: Sequence[WorkItem]) -> int:
