@@ -22,6 +22,7 @@ from extractors.media import probe
 from pipelines.config import PrepareConfig, Settings
 from pipelines.errors import ManifestError
 from pipelines.progress import ProgressFactory, silent
+from store.features import check_name
 from store.records import SampleRow
 from tasks import task_module
 from tasks.instruction import Instruction
@@ -94,7 +95,8 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
     """Write the manifest, and a task's instructions, into the folder `config.out`.
 
     Raises ManifestError for a missing or empty folder, paths outside of the root, and places that cannot be
-    written; TaskError when a task's annotations are not what they should be.
+    written; TaskError when a task's annotations are not what they should be; UnsafeNameError for a dataset
+    name that the store cannot have.
     """
     questions: list[Instruction] | None = None
     if config.videos is not None:
@@ -219,6 +221,7 @@ def _task_manifest(
 
 
 def _manifest(items: Sequence[_Item], root: Path, dataset: str, progress: ProgressFactory) -> Manifest:
+    check_name("dataset", dataset)
     for item in items:
         _check_paths(item.sample_id, item.media)
     rows = []

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -122,6 +123,7 @@ def ray_session() -> Iterator[None]:
     Wrap several extractions in it to start Ray once.
     """
     if ray.is_initialized():
+        gc.collect()  # the actors of a run that failed live on in its traceback, and hold their cores
         yield
         return
     for name, value in _QUIET_RAY.items():

@@ -13,6 +13,10 @@ from tasks import sidecue
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+NOT_NICE = (
+    "RAY_worker_niceness",
+    "0",
+)  # Ray's workers give way to all else, so a busy machine would stall tests
 
 
 def _package_folder(name: str) -> Path:
@@ -51,6 +55,7 @@ def running_ray() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{ROOT}")
+        patch.setenv(*NOT_NICE)
         with ray_session():
             yield ray.get_runtime_context().gcs_address
 
@@ -58,7 +63,7 @@ def running_ray() -> Iterator[str]:
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a `pave` process: no Ray but its own, unless said."""
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return {**kept, "PYTHONPATH": str(ROOT), **changes}
+    return {**kept, "PYTHONPATH": str(ROOT), NOT_NICE[0]: NOT_NICE[1], **changes}
 
 
 def start_pave(folder: Path, *arguments: object, **changes: str) -> "subprocess.Popen[str]":

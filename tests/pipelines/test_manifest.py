@@ -15,6 +15,7 @@ from pipelines.config import PrepareConfig
 from pipelines.errors import ManifestError
 from pipelines.manifest import Manifest, build_manifest, prepare, read_manifest, safe_name
 from store import FeatureStore, SampleRow
+from store.errors import UnsafeNameError
 from tasks import sidecue
 from tasks.instruction import Instruction
 
@@ -154,6 +155,8 @@ def test_places_that_cannot_be_used_are_named(tmp_path: Path, clips: dict[str, P
         build_manifest(tmp_path)
     with pytest.raises(ManifestError, match=r"there is no file or folder .*absent"):
         build_manifest(tmp_path / "absent")
+    with pytest.raises(UnsafeNameError, match="dataset 'a b' cannot be a folder name"):
+        build_manifest(clips["bikes.mp4"], dataset="a b")
     (tmp_path / "file").touch()
     with pytest.raises(ManifestError, match=r"cannot write the manifest to .*file"):
         prepare(PrepareConfig(videos=clips["bikes.mp4"], out=tmp_path / "file"))

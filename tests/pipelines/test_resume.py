@@ -26,6 +26,9 @@ def committed(store: Path) -> int:
 def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, running_ray: str) -> None:
     prepare(PrepareConfig(task="sidecue", root=world, out=tmp_path))
     manifest = tmp_path / "manifest.parquet"
+    undisturbed = FeatureStore.open(tmp_path / "undisturbed")
+    extract("audio", ExtractAudioConfig(store=str(undisturbed.root), manifest=manifest, encoder=TINY))
+
     recipe = tmp_path / "audio.yaml"
     execution = {"commit_seconds": 0, "part_samples": 2}
     recipe.write_text(json.dumps({"execution": execution, "encoder": TINY.model_dump()}))
@@ -50,8 +53,6 @@ def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, r
     assert "Traceback" not in errors
     assert broken.verify().ok
 
-    undisturbed = FeatureStore.open(tmp_path / "undisturbed")
-    extract("audio", ExtractAudioConfig(store=str(undisturbed.root), manifest=manifest, encoder=TINY))
     for table in ("features", "samples", "failures"):
         columns = "* EXCLUDE (part, row0, row1, commit_seq)" if table == "features" else "*"
         sql = f"SELECT {columns} FROM {table} ORDER BY ALL"
