@@ -1,22 +1,16 @@
-"""Real media, one Ray for the whole session, and the `pave` command as its own process."""
+"""Real media, and one Ray for the whole session."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pave_process import NOT_NICE, ROOT
 
 from tasks import sidecue
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-NOT_NICE = (
-    "RAY_worker_niceness",
-    "0",
-)  # Ray's workers give way to all else, so a busy machine would stall tests
 
 
 def _package_folder(name: str) -> Path:
@@ -58,21 +52,3 @@ def running_ray() -> Iterator[str]:
         patch.setenv(*NOT_NICE)
         with ray_session():
             yield ray.get_runtime_context().gcs_address
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The environment of a `pave` process: no Ray but its own, unless said."""
-    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return {**kept, "PYTHONPATH": str(ROOT), NOT_NICE[0]: NOT_NICE[1], **changes}
-
-
-def start_pave(folder: Path, *arguments: object, **changes: str) -> "subprocess.Popen[str]":
-    """The `pave` command as its own process in `folder`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *map(str, arguments)],
-        cwd=folder,
-        env=environment(**changes),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )

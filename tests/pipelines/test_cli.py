@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import ROOT, environment, start_pave
 from odd_media import write_nothing, write_text, write_video_without_frames
+from pave_process import ROOT, environment, start_pave
 
 from extractors import CHANNELS
 from extractors.audio import IMAGEBIND_LICENCE

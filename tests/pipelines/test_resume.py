@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import start_pave
 from flaky_extractor import TINY
+from pave_process import start_pave
 
 from pipelines.config import ExtractAudioConfig, PrepareConfig
 from pipelines.extract import extract
