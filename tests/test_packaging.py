@@ -1,5 +1,6 @@
 """The wheel, built and installed into an empty environment, imports completely from another folder."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,16 @@ print(*names)
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command and return its stdout; fails with all that it printed."""
+    # PYTHONPATH may name the checkout, and the wheel would count as installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     finished = subprocess.run(
-        list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
     return finished.stdout
