@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -335,7 +336,9 @@ def make(
     total, done = sum(config.splits.values()), 0
     for split in clips:
         (root / split).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+    # Fresh processes: one that has decoded video before does not always encode to the same bytes.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
         every_clip = [clip for split_clips in clips.values() for clip in split_clips]
         for _ in pool.map(_write_clip, [root] * total, every_clip, chunksize=8):
             done += 1
