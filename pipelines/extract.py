@@ -84,6 +84,8 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
     feature_set = _feature_set(manifest.dataset, extractor.spec, config)
     store.register(feature_set)
     store.add_samples(manifest.table)
+    if manifest.instructions is not None:
+        store.add_instructions(manifest.instructions)
     plan = make_plan(store, feature_set, manifest, config.retry_failed)
     store.record_failures(plan.unrecorded)
     committer = _Committer(store, feature_set, plan, config.execution)
@@ -95,7 +97,7 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
         channel=channel,
         dataset=manifest.dataset,
         fingerprint=feature_set.fingerprint,
-        store=str(store.root),
+        store=store.url,
         version=store.snapshot().version,
         total=len(manifest.table),
         already_done=len(plan.done),
@@ -183,7 +185,7 @@ class _Committer:
             )
             for row in rows.values()
         ]
-        job = ray_extract.Job(extractor, self._feature_set, self._store.root)
+        job = ray_extract.Job(extractor, self._feature_set, self._store.location)
         stage.update(0, len(rows), note="starting")
         with self._commits() as commits, closing(ray_extract.run(job, items, self._execution)) as finished:
             for news in finished:

@@ -24,6 +24,7 @@ from pipelines.worker_deaths import MOST_DEATHS, DeathMarks
 from store.errors import SampleError
 from store.features import Features as StoredFeatures
 from store.features import FeatureSetRecord
+from store.location import Location
 from store.part_writer import PartWriter
 
 _WORK = pa.schema([(name, pa.string()) for name in ("sample_id", "source_hash", "media")])
@@ -140,13 +141,13 @@ def _stored(features: Features) -> StoredFeatures:
     return StoredFeatures(values, np.asarray(features.timestamps, dtype=np.float64), arrays)
 
 
-def write(rows: pa.Table, store_root: Path, feature_set: FeatureSetRecord) -> pa.Table:
+def write(rows: pa.Table, location: Location, feature_set: FeatureSetRecord) -> pa.Table:
     """Rows of `_Encoded` to one part: a row with its record as JSON in `part`, and one per failure in `failure`.
 
     Raises StoreError when the part cannot be written.
     """
     results: list[dict[str, str | None]] = []
-    with PartWriter(store_root, feature_set) as part:
+    with PartWriter(location, feature_set) as part:
         for row in rows.to_pylist():
             failure = row["failure"]
             if failure is None:

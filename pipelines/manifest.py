@@ -50,11 +50,13 @@ class Manifest:
         table: the columns of `SampleRow`.
         root: absolute folder that the paths in `media` start from.
         dataset: the name that every row has.
+        instructions: the columns of `InstructionRow`, where the manifest's folder has them.
     """
 
     table: pa.Table
     root: Path
     dataset: str
+    instructions: pa.Table | None = None
 
 
 class UnusableFile(Settings):
@@ -204,7 +206,19 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path} has rows of {len(datasets)} datasets; a manifest has one")
     for row in table.select(["sample_id", "media"]).to_pylist():
         _check_paths(row["sample_id"], json.loads(row["media"]))
-    return Manifest(table.replace_schema_metadata(None), root, datasets[0])
+    return Manifest(table.replace_schema_metadata(None), root, datasets[0], _instructions_beside(path))
+
+
+def _instructions_beside(manifest: Path) -> pa.Table | None:
+    path = manifest.with_name(INSTRUCTIONS)
+    if not path.is_file():
+        return None
+    try:
+        return pq.read_table(path).select(_INSTRUCTION_SCHEMA.names)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ManifestError(
+            f"{path} is no instructions file of PAVE; make it again with: pave prepare"
+        ) from error
 
 
 def _task_manifest(

@@ -34,6 +34,7 @@ from pipelines.extract_stages import Encode, Failure, WorkItem, decode, work_tab
 from pipelines.worker_deaths import DeathMarks
 from store.errors import StoreError
 from store.features import FeatureSetRecord
+from store.location import Location
 from store.records import PartRecord
 
 _TASK_SECONDS = 60.0  # media that one task decodes: bounds its memory, and outweighs what a task costs
@@ -55,7 +56,7 @@ class Job:
 
     extractor: Extractor
     feature_set: FeatureSetRecord
-    store_root: Path
+    location: Location
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
             write,
             batch_size=part_size(job.feature_set, items, execution),
             batch_format="pyarrow",
-            fn_kwargs={"store_root": job.store_root, "feature_set": job.feature_set},
+            fn_kwargs={"location": job.location, "feature_set": job.feature_set},
             num_cpus=0.3,
         )
     )

@@ -1,13 +1,20 @@
 """The Delta tables of a store: their schemas, appending and reading.
 
+Rows are only ever appended. In tables with `commit_seq` that column is the table version of the commit, so it
+orders all commits: a commit that meets another one is made again on top of it.
+
 Nothing here may run in a forked child: delta-rs has threads.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -15,8 +22,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from store.durable import sync_path
 from store.errors import StoreError
+from store.location import Location
 
-TableName = Literal["catalog", "samples", "feature_sets", "failures"]
+TableName = Literal["catalog", "samples", "instructions", "feature_sets", "failures", "retention"]
+Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
 
 _text, _whole, _real, _truth = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _time = pa.timestamp("us", tz="UTC")
@@ -29,7 +38,6 @@ def _schema(required: Mapping[str, pa.DataType], optional: Mapping[str, pa.DataT
 
 _FEATURE_SET_KEY = {"dataset": _text, "channel": _text, "fingerprint": _text}
 
-# Rows are only ever appended. `commit_seq` is the table version that the writer saw, plus one.
 SCHEMAS: dict[TableName, pa.Schema] = {
     "catalog": _schema(
         _FEATURE_SET_KEY
@@ -41,6 +49,11 @@ SCHEMAS: dict[TableName, pa.Schema] = {
         {"dataset": _text, "sample_id": _text, "media": _text, "commit_seq": _whole},
         {"split": _text, "duration": _real, "fps": _real, "n_frames": _whole}
         | {"audio_streams": _whole, "source_hash": _text, "error": _text},
+    ),
+    "instructions": _schema(
+        {"dataset": _text, "instruction_id": _text, "sample_id": _text, "split": _text}
+        | {"question_type": _text, "question": _text, "answer": _text, "commit_seq": _whole},
+        {"chance": _real},
     ),
     "feature_sets": _schema(
         _FEATURE_SET_KEY
@@ -54,69 +67,100 @@ SCHEMAS: dict[TableName, pa.Schema] = {
         | {"attempt": _whole, "time": _time},
         {"source_hash": _text},
     ),
+    "retention": _schema(
+        {"event": _text, "name": _text, "version": _whole, "time": _time, "commit_seq": _whole}, {}
+    ),
 }
 
-# Each retry only re-reads the log's end; committers on one machine need far fewer.
-_MAX_COMMIT_RETRIES = 1000
+_MAX_ATTEMPTS = 1000
+_LONGEST_PAUSE_SECONDS = 0.25
 
 
-def create_tables(root: Path) -> None:
-    """Makes the empty tables below `root`, leaving those that are there; several processes may race here."""
-    for name, schema in SCHEMAS.items():
-        try:
-            DeltaTable.create(
-                str(root / name),
-                schema,
-                mode="ignore",
-                # Old snapshots must stay readable for as long as the store lives.
-                configuration={"delta.enableExpiredLogCleanup": "false"},
-                # A retry would write the table's metadata a second time, under the feet of committers.
-                commit_properties=CommitProperties(max_commit_retries=0),
-            )
-        except CommitFailedError:
-            _open(root, name)  # lost the race: the other process made the table
-        except (DeltaError, OSError) as error:
-            raise _table_error("create", root, name, error) from error
-        sync_path(root / name / "_delta_log")
+def create_tables(location: Location) -> None:
+    """Makes the tables that are not there yet, empty; several processes may race here."""
+    with ThreadPoolExecutor() as threads:  # an object store takes its time to answer
+        list(threads.map(lambda name: _create_table(location, name), SCHEMAS))
 
 
-def latest_version(root: Path, name: TableName) -> int:
+def _create_table(location: Location, name: TableName) -> None:
+    try:
+        DeltaTable.create(
+            location.table_url(name),
+            SCHEMAS[name],
+            mode="ignore",
+            # Old snapshots must stay readable for as long as the store lives.
+            configuration={"delta.enableExpiredLogCleanup": "false"},
+            storage_options=location.table_options(),
+            # A retry would write the table's metadata a second time, under the feet of committers.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        _open(location, name)  # lost the race: the other process made the table
+    except (DeltaError, OSError) as error:
+        raise _table_error("create", location, name, error) from error
+    if location.folder is not None:
+        sync_path(location.folder / name / "_delta_log")
+
+
+def latest_version(location: Location, name: TableName) -> int:
     """Newest version of the table."""
-    return int(_open(root, name).version())
+    return int(_open(location, name).version())
 
 
-def append(root: Path, name: TableName, rows: Sequence[Mapping[str, Any]] | pa.Table) -> int:
+def version_at(location: Location, name: TableName, moment: datetime) -> int:
+    """The version that was the newest at a moment, 0 when the table was not there yet.
+
+    Object stores keep times in whole seconds, so versions of one second are told apart in files only.
+    """
+    table = _open(location, name)
+    try:
+        table.load_as_version(moment)
+    except (DeltaError, OSError) as error:
+        raise _table_error("read", location, name, error) from error
+    return int(table.version())
+
+
+def append(location: Location, name: TableName, rows: Rows | Callable[[int], Rows]) -> int:
     """Appends rows in one transaction and returns its version; safe with other committers.
 
     `commit_seq` is filled in here where the table has it. The transaction is durable when this returns.
+
+    Args:
+        rows: with the table's columns but `commit_seq`; or a function of the newest version that makes them,
+            called again whenever another commit came in between. No rows from it: no commit.
     """
-    schema = SCHEMAS[name]
-    table = _open(root, name)
-    if not os.access(root / name / "_delta_log", os.W_OK):
+    if location.folder is not None and not os.access(location.folder / name / "_delta_log", os.W_OK):
         # delta-rs would find out in a thread of its own, which panics on stderr
-        raise _table_error("append to", root, name, PermissionError("permission denied"))
-    columns = (
-        pa.Table.from_pylist(list(rows), schema=_without_seq(schema)) if isinstance(rows, Sequence) else rows
+        raise _table_error("append to", location, name, PermissionError("permission denied"))
+    table = _open(location, name)
+    for attempt in range(_MAX_ATTEMPTS):
+        seen = int(table.version())
+        columns = _columns(name, rows(seen) if callable(rows) else rows, seen + 1)
+        if not len(columns) and callable(rows):
+            return seen
+        try:
+            write_deltalake(
+                table,
+                columns,
+                mode="append",
+                # A retry of delta-rs would land on a later version than `commit_seq` says.
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
+        except (DeltaError, OSError) as error:
+            table = _open(location, name)
+            if not isinstance(error, CommitFailedError) or table.version() == seen:
+                raise _table_error("append to", location, name, error) from error
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.002 * 2 ** min(attempt, 10))))
+            continue
+        _make_durable(location, name, seen + 1)
+        return seen + 1
+    raise StoreError(
+        f"the table {location.table_url(name)} is too busy: {_MAX_ATTEMPTS} commits met others; try again"
     )
-    if "commit_seq" in schema.names:
-        seen = pa.array([table.version() + 1] * len(columns), pa.int64())
-        columns = columns.append_column(pa.field("commit_seq", pa.int64(), nullable=False), seen)
-    try:
-        write_deltalake(
-            table,
-            columns.select(schema.names),
-            mode="append",
-            commit_properties=CommitProperties(max_commit_retries=_MAX_COMMIT_RETRIES),
-        )
-    except (DeltaError, OSError) as error:
-        raise _table_error("append to", root, name, error) from error
-    version = int(table.version())
-    _sync_transaction(root / name, version)
-    return version
 
 
 def read(
-    root: Path,
+    location: Location,
     name: TableName,
     *,
     version: int | None = None,
@@ -135,27 +179,52 @@ def read(
     chosen = list(columns or SCHEMAS[name].names)
     predicate = " AND ".join(f"{column} = '{value}'" for column, value in (where or {}).items())
     try:
-        reader = _open(root, name, version).scan(columns=chosen, predicate=predicate or None)
+        reader = _open(location, name, version).scan(columns=chosen, predicate=predicate or None)
         rows = pa.table(reader)
     except (DeltaError, OSError) as error:
-        raise _table_error("read", root, name, error) from error
+        raise _table_error("read", location, name, error) from error
     # delta-rs hands out string views, which pyarrow cannot sort
     return rows.select(chosen).cast(pa.schema([SCHEMAS[name].field(column) for column in chosen]))
 
 
-def _open(root: Path, name: TableName, version: int | None = None) -> DeltaTable:
+def data_files(location: Location, name: TableName, version: int | None = None) -> list[str]:
+    """Addresses of the Parquet files that hold the table's rows, each row once."""
+    return list(_open(location, name, version).file_uris())
+
+
+def merge_small_files(location: Location, name: TableName) -> None:
+    """Rewrites the table's many small files into few; versions before keep theirs."""
+    table = _open(location, name)
     try:
-        return DeltaTable(str(root / name), version=version)
+        merged = table.optimize.compact()
     except (DeltaError, OSError) as error:
-        raise _table_error("open", root, name, error) from error
+        raise _table_error("compact", location, name, error) from error
+    if merged["numFilesAdded"]:
+        _make_durable(location, name, int(table.version()))
 
 
-def _without_seq(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field for field in schema if field.name != "commit_seq"])
+def _columns(name: TableName, rows: Rows, commit_seq: int) -> pa.Table:
+    schema = SCHEMAS[name]
+    given = pa.schema([field for field in schema if field.name != "commit_seq"])
+    table = pa.Table.from_pylist(list(rows), schema=given) if isinstance(rows, Sequence) else rows
+    if "commit_seq" in schema.names:
+        seen = pa.array([commit_seq] * len(table), pa.int64())
+        table = table.append_column(schema.field("commit_seq"), seen)
+    return table.select(schema.names)
 
 
-def _sync_transaction(table: Path, version: int) -> None:
+def _open(location: Location, name: TableName, version: int | None = None) -> DeltaTable:
+    try:
+        return DeltaTable(location.table_url(name), version=version, storage_options=location.table_options())
+    except (DeltaError, OSError) as error:
+        raise _table_error("open", location, name, error) from error
+
+
+def _make_durable(location: Location, name: TableName, version: int) -> None:
     """fsync of the data files that the transaction added, then of its log entry."""
+    if location.folder is None:
+        return
+    table = Path(location.folder, name)
     entry = table / "_delta_log" / f"{version:020d}.json"
     for line in entry.read_text().splitlines():
         action = json.loads(line)
@@ -165,8 +234,9 @@ def _sync_transaction(table: Path, version: int) -> None:
         sync_path(path)
 
 
-def _table_error(verb: str, root: Path, name: str, error: Exception) -> StoreError:
+def _table_error(verb: str, location: Location, name: str, error: Exception) -> StoreError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return StoreError(
-        f"cannot {verb} the table {root / name}: {reason}; check that the store is whole and writable"
+        f"cannot {verb} the table {location.table_url(name)}: {reason}; "
+        "check that the store is whole and writable"
     )

@@ -4,14 +4,13 @@ Shapes: B samples asked for, T time steps (ragged), S tokens per step, D dimensi
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from store.errors import FeatureShapeError, MissingSampleError, StoreError
 from store.features import Array, Features, FeatureSetRecord, TensorLayout
-from store.local_files import LocalFiles
+from store.location import ByteRange, Location
 from store.part_layout import TIMESTAMPS_FILE, as_bytes, shard_file
 from store.sample_index import SampleIndex
 
@@ -29,11 +28,11 @@ class FeatureSet:
         version: the catalog version that it was read at.
     """
 
-    def __init__(self, root: Path, record: FeatureSetRecord, version: int, rows: pa.Table) -> None:
+    def __init__(self, location: Location, record: FeatureSetRecord, version: int, rows: pa.Table) -> None:
         """Args: rows: `sample_id`, `part`, `row0`, `row1`, sorted by sample_id, one row per sample."""
         self.record = record
         self.version = version
-        self._files = LocalFiles(root)
+        self._files = location.reader()
         self._index = SampleIndex.from_sorted(rows["sample_id"].combine_chunks())
         parts = rows["part"].combine_chunks().dictionary_encode()
         self._parts: list[str] = parts.dictionary.to_pylist()
@@ -72,15 +71,32 @@ class FeatureSet:
         """
         row = self._find(sample_id)
         steps = int(self._row1[row] - self._row0[row])
+        tensors = {
+            layout.name: np.empty((steps, layout.tokens, layout.dim), layout.numpy_dtype)
+            for layout in self.record.tensors
+        }
+        timestamps = np.empty(steps, _TIMESTAMP)
+        ranges = [self._range(row, layout, tensors[layout.name]) for layout in self.record.tensors]
+        path, offset = self._timestamps_at(row)
+        self._files.read_into([*ranges, ByteRange(path, offset, as_bytes(timestamps))])
+        return Features(tensors.pop("values"), timestamps, tensors)
+
+    def view(self, sample_id: str) -> Features:
+        """The features of one sample without a copy: read-only arrays, mapped from the files.
+
+        They stay valid for as long as somebody holds them. Raises as `fs[sample_id]` does, and StoreError
+        where the store is not in files of this machine.
+        """
+        row = self._find(sample_id)
+        steps = int(self._row1[row] - self._row0[row])
         tensors = {}
         for layout in self.record.tensors:
-            tensors[layout.name] = np.empty((steps, layout.tokens, layout.dim), layout.numpy_dtype)
-            self._read_tensor(row, layout, tensors[layout.name])
-        timestamps = np.empty(steps, _TIMESTAMP)
-        path = f"{self._parts[self._part[row]]}/{TIMESTAMPS_FILE}"
-        self._files.read_into(path, int(self._row0[row]) * _TIMESTAMP.itemsize, as_bytes(timestamps))
-        values = tensors.pop("values")
-        return Features(values, timestamps, tensors)
+            path, offset = self._tensor_at(row, layout)
+            content = self._files.view(path, offset, steps * layout.row_bytes)
+            tensors[layout.name] = content.view(layout.numpy_dtype).reshape(steps, layout.tokens, layout.dim)
+        path, offset = self._timestamps_at(row)
+        timestamps = self._files.view(path, offset, steps * _TIMESTAMP.itemsize).view(_TIMESTAMP)
+        return Features(tensors.pop("values"), timestamps, tensors)
 
     def read_into(self, sample_ids: Sequence[str], out: Array, tensor: str = "values") -> Array:
         """Reads one tensor of B samples straight into the caller's batch.
@@ -107,9 +123,11 @@ class FeatureSet:
                     f"has {length} time steps, but the batch has room for {out.shape[1]}; "
                     "size it by the largest of `lengths(sample_ids)`",
                 )
+        ranges = []
         for row, length, batch_row in zip(rows, lengths, out, strict=True):
-            self._read_tensor(row, layout, batch_row[:length])
+            ranges.append(self._range(row, layout, batch_row[:length]))
             batch_row[length:] = 0
+        self._files.read_into(ranges)
         return lengths
 
     def _find(self, sample_id: str) -> int:
@@ -125,10 +143,18 @@ class FeatureSet:
     def _steps(self, rows: list[int]) -> Array:
         return np.array(self._row1[rows] - self._row0[rows], dtype=np.int64)
 
-    def _read_tensor(self, row: int, layout: TensorLayout, out: Array) -> None:
-        """Reads the sample's rows into `out`, (T, S, D) and contiguous."""
-        path = f"{self._parts[self._part[row]]}/{shard_file(layout.name)}"
-        self._files.read_into(path, int(self._row0[row]) * layout.row_bytes, as_bytes(out))
+    def _range(self, row: int, layout: TensorLayout, out: Array) -> ByteRange:
+        """The sample's rows of a tensor, to be read into `out`, (T, S, D) and contiguous."""
+        path, offset = self._tensor_at(row, layout)
+        return ByteRange(path, offset, as_bytes(out))
+
+    def _tensor_at(self, row: int, layout: TensorLayout) -> tuple[str, int]:
+        part = self._parts[self._part[row]]
+        return f"{part}/{shard_file(layout.name)}", int(self._row0[row]) * layout.row_bytes
+
+    def _timestamps_at(self, row: int) -> tuple[str, int]:
+        part = self._parts[self._part[row]]
+        return f"{part}/{TIMESTAMPS_FILE}", int(self._row0[row]) * _TIMESTAMP.itemsize
 
     def _check_batch(self, out: Array, batch_size: int, layout: TensorLayout) -> None:
         wanted = (batch_size, layout.tokens, layout.dim)

@@ -38,7 +38,10 @@ def check_name(kind: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """The shape of one stored tensor, `(T, tokens, dim)` with T free, and its dtype.
+    """The shape of one stored tensor, `(T, tokens, dim)` with T free, its dtype, and whether it may hold NaN.
+
+    Attributes:
+        finite: whether NaN and infinity are refused when a sample is written.
 
     Raises UnsafeNameError for a name that cannot be a folder, StoreError for sizes or dtypes out of range.
     """
@@ -47,6 +50,7 @@ class TensorLayout:
     tokens: int
     dim: int
     dtype: DtypeName
+    finite: bool = True
 
     def __post_init__(self) -> None:
         check_name("tensor name", self.name)

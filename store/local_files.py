@@ -1,12 +1,17 @@
 """Byte ranges of local files, read straight into the caller's memory."""
 
+import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
+
 from store.errors import DamagedPartError
 from store.features import Array
+from store.location import ByteRange
 
 # Half of the usual soft limit of 1024 would leave too little for the rest of a training process.
 _MAX_OPEN_FILES = 256
@@ -17,6 +22,13 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
+        self._mapped: Array | None = None
+
+    def mapped(self) -> Array:
+        """The whole file as (nbytes,) uint8, read-only; lasts as long as somebody has it."""
+        if self._mapped is None:
+            self._mapped = np.frombuffer(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+        return self._mapped
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
@@ -46,12 +58,23 @@ class LocalFiles:
         self._root = root
         self._start()
 
-    def read_into(self, path: str, offset: int, buffer: Array) -> None:
-        """Fills `buffer` (uint8, 1-D, contiguous) from byte `offset` of the file `path` below the root.
+    def read_into(self, ranges: Sequence[ByteRange]) -> None:
+        """See `FileReader.read_into`."""
+        for one in ranges:
+            self._read(one.path, one.offset, one.buffer.data)
 
-        Raises DamagedPartError when the file is not there, cannot be read, or ends too early.
-        """
-        view = buffer.data
+    def view(self, path: str, offset: int, nbytes: int) -> Array:
+        """See `FileReader.view`."""
+        try:
+            content = self._file(path).mapped()[offset : offset + nbytes]
+        except (OSError, ValueError) as error:
+            raise DamagedPartError(
+                f"cannot map {self._root / path}: {error}; run `pave store verify` on the store"
+            ) from error
+        self._check_complete(path, nbytes - len(content))
+        return content
+
+    def _read(self, path: str, offset: int, view: memoryview) -> None:
         try:
             file = self._file(path)
             while view:
@@ -64,9 +87,12 @@ class LocalFiles:
             raise DamagedPartError(
                 f"cannot read {self._root / path}: {error.strerror}; run `pave store verify` on the store"
             ) from error
-        if view:
+        self._check_complete(path, len(view))
+
+    def _check_complete(self, path: str, missing_bytes: int) -> None:
+        if missing_bytes:
             raise DamagedPartError(
-                f"{self._root / path} ends {len(view)} bytes too early; run `pave store verify` on the store"
+                f"{self._root / path} ends {missing_bytes} bytes too early; run `pave store verify` on the store"
             )
 
     def _file(self, path: str) -> _OpenFile:

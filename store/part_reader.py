@@ -5,7 +5,6 @@ Plain `json` and byte ranges only, so that it is independent of the code that wr
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -13,7 +12,7 @@ import numpy as np
 
 from store.errors import DamagedPartError
 from store.features import Array, FeatureSetRecord, TensorLayout
-from store.local_files import LocalFiles
+from store.location import ByteRange, FileReader, Location
 from store.part_layout import (
     FORMAT_VERSION,
     TIMESTAMPS_FILE,
@@ -40,21 +39,21 @@ class PartContent:
     checksums: Array
 
 
-def read_part(folder: Path, record: FeatureSetRecord) -> PartContent:
+def read_part(location: Location, part: str, record: FeatureSetRecord) -> PartContent:
     """Checks that every array of the part has the feature set's layout and every byte is where it must be.
 
     Raises DamagedPartError naming what is wrong.
     """
     try:
-        return _read_part(folder, record)
+        return _read_part(location, part, record)
     except OSError as error:
-        raise DamagedPartError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise DamagedPartError(f"{error.filename or part} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedPartError(f"the metadata is broken: {type(error).__name__}: {error}") from error
 
 
-def _read_part(folder: Path, record: FeatureSetRecord) -> PartContent:
-    attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
+def _read_part(location: Location, part: str, record: FeatureSetRecord) -> PartContent:
+    attributes = json.loads(location.read_bytes(f"{part}/zarr.json"))["attributes"]
     if attributes["format_version"] > FORMAT_VERSION:
         raise DamagedPartError(
             f"it has format {attributes['format_version']}; upgrade this package to read it"
@@ -65,8 +64,8 @@ def _read_part(folder: Path, record: FeatureSetRecord) -> PartContent:
         raise DamagedPartError(f"it holds {stored_name}, not {record.name}")
     content = PartContent(
         sample_ids=attributes["sample_ids"],
-        row_offsets=_read_flat(folder, "row_offsets"),
-        checksums=_read_flat(folder, "crc32c"),
+        row_offsets=_read_flat(location, part, "row_offsets"),
+        checksums=_read_flat(location, part, "crc32c"),
     )
     num_samples, offsets = len(content.sample_ids), content.row_offsets
     if len(offsets) != num_samples + 1 or len(content.checksums) != num_samples:
@@ -74,18 +73,19 @@ def _read_part(folder: Path, record: FeatureSetRecord) -> PartContent:
     if offsets[0] != 0 or (np.diff(offsets) < 1).any():
         raise DamagedPartError("row_offsets do not rise from 0")
     total_steps = int(offsets[-1])
-    if len(_read_flat(folder, "timestamps")) != total_steps:
+    if len(_read_flat(location, part, "timestamps")) != total_steps:
         raise DamagedPartError(f"timestamps do not fit its {total_steps} rows")
     for layout in record.tensors:
-        _check_tensor(folder, layout, total_steps)
+        _check_tensor(location, part, layout, total_steps)
     return content
 
 
-def _read_flat(folder: Path, name: str) -> Array:
+def _read_flat(location: Location, part: str, name: str) -> Array:
     """A one-dimensional array of one uncompressed chunk, (n,)."""
-    metadata = json.loads((folder / name / "zarr.json").read_text())
+    metadata = json.loads(location.read_bytes(f"{part}/{name}/zarr.json"))
     dtype = _FLAT_ARRAY_DTYPES[name]
-    values = np.fromfile(folder / name / "c" / "0", dtype=np.dtype(dtype).newbyteorder("<"))
+    content = location.read_bytes(f"{part}/{name}/c/0")
+    values = np.frombuffer(content, dtype=np.dtype(dtype).newbyteorder("<"))
     size = [len(values)]
     chunk_shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
     if metadata["data_type"] != dtype or metadata["shape"] != size or chunk_shape != size:
@@ -95,8 +95,8 @@ def _read_flat(folder: Path, name: str) -> Array:
     return values
 
 
-def _check_tensor(folder: Path, layout: TensorLayout, total_steps: int) -> None:
-    metadata = json.loads((folder / layout.name / "zarr.json").read_text())
+def _check_tensor(location: Location, part: str, layout: TensorLayout, total_steps: int) -> None:
+    metadata = json.loads(location.read_bytes(f"{part}/{layout.name}/zarr.json"))
     shape = [total_steps, layout.tokens, layout.dim]
     stored = (metadata["data_type"], metadata["attributes"]["dtype"], metadata["shape"])
     if stored != (layout.storage_dtype.name, layout.dtype, shape):
@@ -112,15 +112,11 @@ def _check_tensor(folder: Path, layout: TensorLayout, total_steps: int) -> None:
         raise DamagedPartError(f"{layout.name} is not a shard of plain chunks with its index at the end")
     index = shard_index(total_steps, chunk_steps, layout.row_bytes)
     size = num_rows * layout.row_bytes
-    with (folder / shard_file(layout.name)).open("rb") as shard:
-        found = shard.seek(0, 2)
-        if found != size + len(index):
-            raise DamagedPartError(
-                f"the shard of {layout.name} has {found} bytes instead of {size + len(index)}"
-            )
-        shard.seek(size)
-        if shard.read() != index:
-            raise DamagedPartError(f"the shard index of {layout.name} is wrong")
+    found, end = location.tail(f"{part}/{shard_file(layout.name)}", len(index))
+    if found != size + len(index):
+        raise DamagedPartError(f"the shard of {layout.name} has {found} bytes instead of {size + len(index)}")
+    if end != index:
+        raise DamagedPartError(f"the shard index of {layout.name} is wrong")
 
 
 def _sharding_codec(chunk_shape: list[int]) -> dict[str, Any]:
@@ -135,7 +131,7 @@ def _sharding_codec(chunk_shape: list[int]) -> dict[str, Any]:
     }
 
 
-def stored_crc32c(files: LocalFiles, part: str, record: FeatureSetRecord, row0: int, row1: int) -> int:
+def stored_crc32c(files: FileReader, part: str, record: FeatureSetRecord, row0: int, row1: int) -> int:
     """crc32c of one sample's bytes as they are on disk; see `PartRow.crc32c`.
 
     Args: files: of the store folder; part: relative to it; row0, row1: the sample's rows.
@@ -148,6 +144,6 @@ def stored_crc32c(files: LocalFiles, part: str, record: FeatureSetRecord, row0: 
         end = row1 * row_bytes
         for start in range(row0 * row_bytes, end, _BUFFER_BYTES):
             piece = buffer[: min(_BUFFER_BYTES, end - start)]
-            files.read_into(f"{part}/{name}", start, piece)
+            files.read_into([ByteRange(f"{part}/{name}", start, piece)])
             crc = google_crc32c.extend(crc, piece)
     return crc

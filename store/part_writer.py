@@ -1,22 +1,20 @@
 """The streaming writer of one part.
 
-Samples go straight to the shard files of a temporary folder; `close` adds the indexes, the metadata and the
-small arrays, makes all of it durable and gives the folder its final name. A writer killed at any instant
-leaves an orphan that no committed row names.
+Samples go straight to the shard files of a local staging folder; `close` adds the indexes, the metadata and
+the small arrays, and publishes the folder: a rename in a local store, an upload to an object store. A writer
+killed at any instant leaves an orphan that no committed row names.
 """
 
 import shutil
 from io import FileIO
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from store.durable import sync_parents, sync_tree
 from store.errors import FeatureShapeError, FeatureValueError, SampleIdError, StoreError
 from store.features import Array, Features, FeatureSetRecord
+from store.location import Location
 from store.part_layout import (
-    TEMPORARY_PREFIX,
     as_bytes,
     extend_crc32c,
     padded_steps,
@@ -37,13 +35,17 @@ class PartWriter:
     again afterwards and returns the same record. Memory is bounded by one sample.
     """
 
-    def __init__(self, root: Path, record: FeatureSetRecord) -> None:
-        """Opens the part below the store folder `root`; raises StoreError where that cannot be written."""
-        name = time_ordered_uuid()
-        self._root = root
+    def __init__(self, location: Location, record: FeatureSetRecord, durable: bool = True) -> None:
+        """Opens a part.
+
+        Args: durable: whether `close` waits until the disk has all of it (a power cut loses nothing then).
+
+        Raises StoreError where it cannot be written.
+        """
+        self._location = location
+        self._durable = durable
         self._feature_set = record
-        self._part = f"{parts_folder(record)}/{name}"
-        self._folder = root / parts_folder(record) / f"{TEMPORARY_PREFIX}{name}"
+        self._part = f"{parts_folder(record)}/{time_ordered_uuid()}"
         self._rows: list[PartRow] = []
         self._sample_ids: set[str] = set()
         self._timestamps: list[Array] = []
@@ -51,6 +53,10 @@ class PartWriter:
         self._finished: PartRecord | None = None
         self._aborted = False
         self._shards: dict[str, FileIO] = {}
+        try:
+            self._folder = location.stage(self._part)
+        except OSError as error:
+            raise self._write_error(error) from error
         try:
             for tensor in record.tensors:
                 path = self._folder / shard_file(tensor.name)
@@ -74,8 +80,8 @@ class PartWriter:
 
         Args:
             sample_id: any text that is not empty, once per part.
-            features: tensors as the feature set says. Every value must be finite; a timestamp may be NaN
-                ("time has no meaning") but not infinite.
+            features: tensors as the feature set says. Every value must be finite, unless the tensor's layout
+                lets NaN through; a timestamp may be NaN ("time has no meaning") but not infinite.
             duration (seconds), fps, n_frames, source_hash: of the media; go into the catalog.
 
         Raises SampleIdError, FeatureShapeError or FeatureValueError, with nothing written and the writer
@@ -112,6 +118,11 @@ class PartWriter:
         self._sample_ids.add(sample_id)
         self._timestamps.append(timestamps.copy())
         self._total_steps += steps
+
+    @property
+    def last_row(self) -> PartRow:
+        """The catalog row of the sample that was written last; raises IndexError before the first."""
+        return self._rows[-1]
 
     def close(self) -> PartRecord:
         """Finishes the part and returns its record, ready to be committed.
@@ -189,7 +200,7 @@ class PartWriter:
                     f"{layout.name} is {array.dtype}{list(array.shape)}, but {record.name} stores "
                     f"{layout.dtype}{list(shape)}; cast or reshape it before writing",
                 )
-            if not np.isfinite(array).all():
+            if layout.finite and not np.isfinite(array).all():
                 raise FeatureValueError(
                     sample_id, f"{layout.name} holds NaN or infinity; every stored value must be finite"
                 )
@@ -219,10 +230,7 @@ class PartWriter:
             row_offsets=np.array([0, *(row.row1 for row in self._rows)], dtype=np.int64),
             checksums=np.array([row.crc32c for row in self._rows], dtype=np.uint32),
         )
-        sync_tree(self._folder)
-        final = self._root / self._part
-        self._folder.rename(final)
-        sync_parents(final, top=self._root)
+        self._location.publish(self._folder, self._part, self._durable)
 
     def _remove(self) -> None:
         for shard in self._shards.values():
@@ -231,7 +239,7 @@ class PartWriter:
 
     def _write_error(self, error: OSError) -> StoreError:
         return StoreError(
-            f"cannot write a part at {error.filename or self._folder}: {error.strerror}; "
+            f"cannot write a part at {error.filename or self._location.url}: {error.strerror}; "
             "check the permissions and the free space there"
         )
 

@@ -1,7 +1,7 @@
 """SQL over the store's tables, with DuckDB.
 
 Views: `features` (the samples that have features in the snapshot, with their feature set and split),
-`samples` (the newest row of each), `feature_sets`, `failures` (every failed attempt).
+`samples` and `instructions` (the newest row of each), `feature_sets`, `failures` (every failed attempt).
 """
 
 import duckdb
@@ -9,16 +9,12 @@ import pyarrow as pa
 
 from store import catalog
 from store.errors import QueryError
+from store.manifest_rows import newest
 from store.snapshot import Snapshot
 
-# Rows of the samples table are superseded by newer ones of the same sample.
-LATEST_SAMPLES = """
-SELECT * EXCLUDE (commit_seq) FROM {rows}
-QUALIFY row_number() OVER (PARTITION BY dataset, sample_id ORDER BY commit_seq DESC, source_hash, media) = 1
-"""
-
 _VIEWS = f"""
-CREATE VIEW samples AS {LATEST_SAMPLES.format(rows="sample_rows")};
+CREATE VIEW samples AS {newest("samples", "sample_rows")};
+CREATE VIEW instructions AS {newest("instructions", "instruction_rows")};
 CREATE VIEW feature_sets AS SELECT DISTINCT * FROM feature_set_rows;
 CREATE VIEW failures AS SELECT * FROM failure_rows;
 CREATE VIEW features AS
@@ -44,11 +40,12 @@ def run_query(snapshot: Snapshot, sql: str) -> pa.Table:
     Raises QueryError, in one line, for SQL that is wrong or does anything but read.
     """
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
-        root = snapshot.root
-        connection.register("catalog_rows", catalog.read(root, "catalog", version=snapshot.version))
-        connection.register("sample_rows", catalog.read(root, "samples"))
-        connection.register("feature_set_rows", catalog.read(root, "feature_sets"))
-        connection.register("failure_rows", catalog.read(root, "failures"))
+        location = snapshot.location
+        connection.register("catalog_rows", catalog.read(location, "catalog", version=snapshot.version))
+        connection.register("sample_rows", catalog.read(location, "samples"))
+        connection.register("instruction_rows", catalog.read(location, "instructions"))
+        connection.register("feature_set_rows", catalog.read(location, "feature_sets"))
+        connection.register("failure_rows", catalog.read(location, "failures"))
         connection.execute(_VIEWS)
         connection.execute("SET lock_configuration = true")
         try:

@@ -100,3 +100,21 @@ class SampleRow:
     audio_streams: int | None = None
     source_hash: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class InstructionRow:
+    """One question about a sample, and its answer; `instruction_id` is unique in a dataset.
+
+    Attributes:
+        chance: accuracy of guessing, None for open answers.
+    """
+
+    instruction_id: str
+    sample_id: str
+    dataset: str
+    split: str
+    question_type: str
+    question: str
+    answer: str
+    chance: float | None = None

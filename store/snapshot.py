@@ -1,7 +1,6 @@
 """One catalog version: what a training run reads from start to end."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,8 @@ from store import catalog
 from store.errors import StoreError, UnknownFeatureSetError
 from store.feature_set import FeatureSet
 from store.features import FeatureSetRecord, check_name
+from store.location import Location
+from store.retention import check_kept, read_retention
 
 _READ_COLUMNS = ("fingerprint", "sample_id", "part", "row0", "row1", "op", "commit_seq")
 
@@ -20,11 +21,11 @@ class Snapshot:
     """The store as it was at one catalog version; made by `FeatureStore.snapshot`. Pickles.
 
     Attributes:
-        root: folder of the store.
+        location: of the store.
         version: of the catalog table. Later commits are not seen.
     """
 
-    root: Path
+    location: Location
     version: int
 
     def feature_set(self, dataset: str, channel: str, fingerprint: str | None = None) -> FeatureSet:
@@ -39,12 +40,14 @@ class Snapshot:
         where = {"dataset": dataset, "channel": channel}
         for kind, name in where.items():
             check_name(kind, name)
-        rows = catalog.read(self.root, "catalog", version=self.version, columns=_READ_COLUMNS, where=where)
+        rows = catalog.read(
+            self.location, "catalog", version=self.version, columns=_READ_COLUMNS, where=where
+        )
         if fingerprint is None:
             fingerprint = self._only_choice(dataset, channel, rows["fingerprint"].unique().to_pylist())
         record = self._record(dataset, channel, fingerprint)
         rows = rows.filter(pc.equal(rows["fingerprint"], fingerprint))
-        return FeatureSet(self.root, record, self.version, latest_rows(rows))
+        return FeatureSet(self.location, record, self.version, latest_rows(rows))
 
     def _only_choice(self, dataset: str, channel: str, fingerprints: list[str]) -> str:
         if len(fingerprints) == 1:
@@ -60,7 +63,7 @@ class Snapshot:
         )
 
     def _record(self, dataset: str, channel: str, fingerprint: str) -> FeatureSetRecord:
-        records = registered_feature_sets(self.root)
+        records = registered_feature_sets(self.location)
         if (dataset, channel, fingerprint) not in records:
             raise UnknownFeatureSetError(
                 f"no feature set {dataset}/{channel}/{fingerprint} is registered; "
@@ -69,18 +72,22 @@ class Snapshot:
         return records[dataset, channel, fingerprint]
 
     def _registered(self) -> str:
-        names = [record.name for record in registered_feature_sets(self.root).values()]
+        names = [record.name for record in registered_feature_sets(self.location).values()]
         return ", ".join(sorted(names)) or "(the store has no feature sets yet)"
 
 
-def pinned(root: Path, version: int | None) -> Snapshot:
-    """The snapshot of that version, the newest for None; raises StoreError when there is no such version."""
-    newest = catalog.latest_version(root, "catalog")
+def pinned(location: Location, version: int | None) -> Snapshot:
+    """The snapshot of that version, the newest for None.
+
+    Raises StoreError when there is no such version, or it was vacuumed.
+    """
+    newest = catalog.latest_version(location, "catalog")
     if version is None:
-        version = newest
+        return Snapshot(location, newest)
     if not 0 <= version <= newest:
-        raise StoreError(f"{root} has no catalog version {version}; name one from 0 to {newest}")
-    return Snapshot(root, version)
+        raise StoreError(f"{location.url} has no catalog version {version}; name one from 0 to {newest}")
+    check_kept(location, read_retention(location), version)
+    return Snapshot(location, version)
 
 
 def latest_rows(rows: pa.Table) -> pa.Table:
@@ -97,9 +104,9 @@ def latest_rows(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.and_(pa.array(is_last), pc.equal(rows["op"], "put")))
 
 
-def registered_feature_sets(root: Path) -> dict[tuple[str, str, str], FeatureSetRecord]:
+def registered_feature_sets(location: Location) -> dict[tuple[str, str, str], FeatureSetRecord]:
     """Every registered feature set by (dataset, channel, fingerprint)."""
-    rows = catalog.read(root, "feature_sets").to_pylist()
+    rows = catalog.read(location, "feature_sets").to_pylist()
     return {
         (row["dataset"], row["channel"], row["fingerprint"]): FeatureSetRecord.from_row(row) for row in rows
     }

@@ -3,17 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from store import catalog
 from store.errors import DamagedPartError
 from store.features import FeatureSetRecord
-from store.local_files import LocalFiles
-from store.part_layout import PARTS
+from store.kept_rows import committed_twice, kept_rows
+from store.location import FileReader, Location
 from store.part_reader import PartContent, read_part, stored_crc32c
 from store.snapshot import registered_feature_sets
 
@@ -43,11 +40,11 @@ class VerifyReport:
 
     Attributes:
         version: the catalog version that was checked.
-        num_parts, num_rows, num_bytes: parts, samples in them, and tensor bytes that committed rows name,
-            superseded rows included.
+        num_parts, num_rows, num_bytes: parts, samples in them, and tensor bytes that the readable versions
+            see, superseded rows included.
         problems: empty when the store is sound.
-        orphans: folders below `parts/` that no committed row names: left by killed writers, or not committed
-            yet. Harmless.
+        orphans: folders below `parts/` that no readable version sees: left by killed writers, superseded, or
+            not committed yet. Harmless; `vacuum` removes them.
     """
 
     version: int
@@ -63,26 +60,28 @@ class VerifyReport:
         return not self.problems
 
 
-def verify_store(root: Path) -> VerifyReport:
-    """Checks all committed rows; memory holds the catalog, one part's rows and a small buffer."""
+def verify_store(location: Location) -> VerifyReport:
+    """Checks all rows that a readable version sees; memory holds the catalog, one part's rows and a small buffer."""
     # Folders first: a part that is committed in between is then found in the catalog.
-    on_disk = set(_part_folders(root))
-    version = catalog.latest_version(root, "catalog")
-    rows = catalog.read(root, "catalog", version=version)
-    rows = rows.filter(pc.equal(rows["op"], "put")).sort_by([("part", "ascending"), ("row0", "ascending")])
-    feature_sets = registered_feature_sets(root)
-    files = LocalFiles(root)
+    on_disk = {part.path for part in location.part_folders()}
+    kept = kept_rows(location)
+    rows = kept.rows
+    feature_sets = registered_feature_sets(location)
+    files = location.reader()
     parts = rows["part"].to_numpy(zero_copy_only=False)
     bounds = sorted({0, *(np.flatnonzero(parts[1:] != parts[:-1]) + 1).tolist(), len(rows)})
-    problems: list[Problem] = []
+    problems = [
+        Problem(row["part"], row["sample_id"], "is committed twice")
+        for row in committed_twice(location, kept.version).to_pylist()
+    ]
     for start, end in pairwise(bounds):
         part_rows = rows.slice(start, end - start).to_pylist()
         first = part_rows[0]
         record = feature_sets.get((first["dataset"], first["channel"], first["fingerprint"]))
-        problems += _part_problems(root, files, part_rows, record)
+        problems += _part_problems(location, files, part_rows, record)
     committed = {parts[start] for start in bounds[:-1]}
     return VerifyReport(
-        version=version,
+        version=kept.version,
         num_parts=len(committed),
         num_rows=len(rows),
         num_bytes=int(rows["nbytes"].to_numpy().sum()),
@@ -91,14 +90,8 @@ def verify_store(root: Path) -> VerifyReport:
     )
 
 
-def _part_folders(root: Path) -> Iterator[str]:
-    """Every folder where a part can be, temporary ones included, relative to the store."""
-    for folder in root.glob(f"{PARTS}/*/*/*/*"):
-        yield folder.relative_to(root).as_posix()
-
-
 def _part_problems(
-    root: Path, files: LocalFiles, rows: list[dict[str, Any]], record: FeatureSetRecord | None
+    location: Location, files: FileReader, rows: list[dict[str, Any]], record: FeatureSetRecord | None
 ) -> Iterator[Problem]:
     """What is wrong with one part and the catalog rows that name it."""
     part = rows[0]["part"]
@@ -106,25 +99,20 @@ def _part_problems(
         yield Problem(part, None, "its feature set is not registered")
         return
     try:
-        content = read_part(root / part, record)
+        content = read_part(location, part, record)
     except DamagedPartError as error:
         yield Problem(part, None, f"{error}; {len(rows)} samples are concerned")
         return
     position = {sample_id: index for index, sample_id in enumerate(content.sample_ids)}
-    seen: set[str] = set()
     for row in rows:
         sample_id = row["sample_id"]
-        if sample_id in seen:
-            yield Problem(part, sample_id, "is committed twice")
-            continue
-        seen.add(sample_id)
         reason = _row_problem(files, row, record, content, position)
         if reason:
             yield Problem(part, sample_id, reason)
 
 
 def _row_problem(
-    files: LocalFiles,
+    files: FileReader,
     row: dict[str, Any],
     record: FeatureSetRecord,
     content: PartContent,

@@ -186,7 +186,7 @@ def store(tmp_path: Path) -> Path:
             part.write(name, Features(np.ones((3, 1, 4), np.float32), np.arange(3.0)), duration=3.0)
     made.commit([part.close()])
     made.record_failures([FailureRow("c", "tiny", "audio", "f00d", "MediaError", "broken; mend it", True)])
-    return made.root
+    return made.location.folder
 
 
 def test_the_store_is_listed_and_shown(store: Path) -> None:

@@ -49,7 +49,7 @@ def test_accidents_cost_what_they_must_and_nothing_else(world: Path, tmp_path: P
     store.register(record)
     items = work(world, [*SPECIAL, *(f"clip-{number:02d}" for number in range(20))])
 
-    finished = list(run(Job(extractor, record, store.root), items, ExecutionConfig(part_samples=4)))
+    finished = list(run(Job(extractor, record, store.location), items, ExecutionConfig(part_samples=4)))
 
     assert (tmp_path / "encoder").exists()
     failures = {failure.sample_id: failure for news in finished for failure in news.failures}
@@ -93,11 +93,11 @@ def test_errors_of_the_workers_come_out_as_they_are(world: Path, tmp_path: Path)
     unloadable = UnloadableExtractor()
     store = FeatureStore.open(tmp_path / "store")
     with pytest.raises(WeightsError, match=r"^there is no weights file tower.pth; check the path$"):
-        list(run(Job(unloadable, record_of(unloadable), store.root), items, ExecutionConfig()))
-    (store.root / "parts" / "flaky").write_text("a file is in the way")
+        list(run(Job(unloadable, record_of(unloadable), store.location), items, ExecutionConfig()))
+    (store.location.folder / "parts" / "flaky").write_text("a file is in the way")
     extractor = FlakyExtractor(tmp_path)
     with pytest.raises(StoreError, match=r"^cannot write a part at .*parts/flaky.* the free space there$"):
-        list(run(Job(extractor, record_of(extractor), store.root), items, ExecutionConfig()))
+        list(run(Job(extractor, record_of(extractor), store.location), items, ExecutionConfig()))
 
 
 def items_of(count: int, duration: float | None) -> list[WorkItem]:

@@ -27,7 +27,7 @@ def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, r
     prepare(PrepareConfig(task="sidecue", root=world, out=tmp_path))
     manifest = tmp_path / "manifest.parquet"
     undisturbed = FeatureStore.open(tmp_path / "undisturbed")
-    extract("audio", ExtractAudioConfig(store=str(undisturbed.root), manifest=manifest, encoder=TINY))
+    extract("audio", ExtractAudioConfig(store=undisturbed.url, manifest=manifest, encoder=TINY))
 
     recipe = tmp_path / "audio.yaml"
     execution = {"commit_seconds": 0, "part_samples": 2}

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import tiny_store
 
-pytest.register_assert_rewrite("contract_of_reading", "contract_of_tables", "contract_of_writing")
+pytest.register_assert_rewrite(
+    "contract_of_reading", "contract_of_tables", "contract_of_versions", "contract_of_writing"
+)
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ class TableTests:
         assert (report.version, report.num_parts, report.num_rows) == (1, 1, 2)
         assert report.num_bytes == 5 * (2 * 3 * 2 + 4 * 5 * 2)
         assert finished.close().part in report.orphans
-        assert len(report.orphans) == 2
+        # a local store has the running writer's folder, too
+        assert len(report.orphans) == (1 if store.location.folder is None else 2)
         running.abort()
         assert store.verify().orphans == (finished.close().part,)

@@ -3,12 +3,13 @@
 import pytest
 from contract_of_reading import ReadingTests
 from contract_of_tables import TableTests
+from contract_of_versions import VersionTests
 from contract_of_writing import WritingTests
 
 from store.feature_store import FeatureStore
 
 
-class FeatureStoreTests(WritingTests, ReadingTests, TableTests):
+class FeatureStoreTests(WritingTests, ReadingTests, TableTests, VersionTests):
     """Inherit, and define the fixture `url` (a place with no store yet)."""
 
     @pytest.fixture

@@ -67,13 +67,13 @@ def test_few_files_stay_open_and_none_after_use(
     monkeypatch.setattr(local_files, "_MAX_OPEN_FILES", 3)
     tiny = make_store(lengths=((2,), (3,), (1,), (4,)))
     feature_set = tiny.store.snapshot().feature_set("avsd", "audio")
-    assert open_files(tiny.store.root) == []
+    assert open_files(tiny.root) == []
     for sample_id in [*tiny.samples, *tiny.samples]:
         assert_same(feature_set[sample_id], tiny.samples[sample_id])
-        assert 0 < len(open_files(tiny.store.root)) <= 3
+        assert 0 < len(open_files(tiny.root)) <= 3
     del feature_set
     gc.collect()
-    assert open_files(tiny.store.root) == []
+    assert open_files(tiny.root) == []
 
 
 def test_threads_may_share_a_feature_set(

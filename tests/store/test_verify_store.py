@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from tiny_store import TinyStore, make_features
 
+from store import catalog
 from store.errors import DamagedPartError
 
 
@@ -140,8 +141,11 @@ def test_part_committed_twice_is_found(make_store: Callable[..., TinyStore]) -> 
     tiny = make_store(lengths=((2,),))
     with tiny.store.writer(tiny.record) as writer:
         writer.write("twice", make_features(tiny.record, 3, seed=3))
-    tiny.store.commit([writer.close()])
-    tiny.store.commit([writer.close()])
+    part = writer.close()
+    row = {"dataset": "avsd", "channel": "audio", "fingerprint": tiny.record.fingerprint} | asdict(
+        part.rows[0]
+    )
+    catalog.append(tiny.store.location, "catalog", [row, row])
     (problem,) = tiny.store.verify().problems
     assert (problem.sample_id, problem.reason) == ("twice", "is committed twice")
 

@@ -87,9 +87,15 @@ class TinyStore:
     parts: tuple[str, ...]
     samples: dict[str, Features]
 
+    @property
+    def root(self) -> Path:
+        """Folder of the store, which is a local one."""
+        assert self.store.location.folder is not None
+        return self.store.location.folder
+
     def path(self, part: int = 0) -> Path:
         """Folder of a committed part."""
-        return self.store.root / self.parts[part]
+        return self.root / self.parts[part]
 
 
 def make_store(

@@ -1,0 +1,124 @@
+"""Making few big parts of many small ones, while others read and write."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store import catalog
+from store.errors import DamagedPartError, SampleError
+from store.feature_set import FeatureSet
+from store.features import FeatureSetRecord
+from store.location import Location
+from store.part_writer import PartWriter
+from store.snapshot import latest_rows, registered_feature_sets
+
+_ABOUT_MEDIA = ("duration", "fps", "n_frames", "source_hash")
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """The outcome of `FeatureStore.compact`.
+
+    Attributes:
+        num_samples, num_bytes: that were moved.
+        num_parts_before, num_parts_after: the parts that they were in, and are in now. The old ones stay for
+            the readers of older versions until a vacuum removes them.
+        left_alone: why a part was not touched, for each that is damaged.
+        version: the newest catalog version.
+    """
+
+    num_samples: int
+    num_bytes: int
+    num_parts_before: int
+    num_parts_after: int
+    left_alone: tuple[str, ...]
+    version: int
+
+
+def compact_store(location: Location, target_bytes: int) -> CompactReport:
+    """Moves the samples of parts that hold less than half of `target_bytes` into parts of about that size.
+
+    Then merges the small files of the tables. Nothing that is committed meanwhile is lost or hidden: a sample
+    that was written again since is not moved.
+    """
+    moved, num_bytes, left_alone = 0, 0, []
+    sources: set[str] = set()
+    num_after = 0
+    for key, record in registered_feature_sets(location).items():
+        where = dict(zip(("dataset", "channel", "fingerprint"), key, strict=True))
+        rows = latest_rows(catalog.read(location, "catalog", where=where))
+        for group in _groups(rows, target_bytes):
+            try:
+                landed = _move(location, record, where, group)
+            except (DamagedPartError, SampleError) as error:
+                left_alone.append(f"{group[0]['part']} and {len(group) - 1} samples after it: {error}")
+                continue
+            moved += len(landed)
+            num_bytes += sum(row["nbytes"] for row in landed)
+            sources.update(row["part"] for row in landed)
+            num_after += bool(landed)
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda name: catalog.merge_small_files(location, name), catalog.SCHEMAS))
+    return CompactReport(
+        num_samples=moved,
+        num_bytes=num_bytes,
+        num_parts_before=len(sources),
+        num_parts_after=num_after,
+        left_alone=tuple(left_alone),
+        version=catalog.latest_version(location, "catalog"),
+    )
+
+
+def _groups(rows: pa.Table, target_bytes: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows of small parts, those of each new part together; none where that saves no part."""
+    sizes = rows.group_by("part").aggregate([("nbytes", "sum")])
+    small = sizes.filter(pc.less(sizes["nbytes_sum"], target_bytes / 2))["part"]
+    rows = rows.filter(pc.is_in(rows["part"], value_set=small.combine_chunks()))
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows.sort_by([("part", "ascending"), ("row0", "ascending")]).to_pylist():
+        if group and size + row["nbytes"] > target_bytes:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += row["nbytes"]
+    if len({row["part"] for row in group}) > 1:
+        yield group
+
+
+def _move(
+    location: Location, record: FeatureSetRecord, where: dict[str, str], group: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Copies the rows' samples into one new part and commits it; returns the rows that were still the newest.
+
+    Raises DamagedPartError or SampleError when a sample cannot be read back as it was written.
+    """
+    rows = pa.Table.from_pylist(group).sort_by("sample_id")
+    features = FeatureSet(location, record, -1, rows)
+    with PartWriter(location, record) as writer:
+        for row in group:
+            writer.write(
+                row["sample_id"], features[row["sample_id"]], **{name: row[name] for name in _ABOUT_MEDIA}
+            )
+            if writer.last_row.crc32c != row["crc32c"]:
+                raise DamagedPartError(
+                    f"sample {row['sample_id']!r} is not what was written (crc32c differs); extract it again"
+                )
+    part = writer.close()
+    landed: list[dict[str, Any]] = []
+
+    def still_newest(version: int) -> list[dict[str, Any]]:
+        newest = latest_rows(catalog.read(location, "catalog", version=version, where=where))
+        places = set(zip(newest["part"].to_pylist(), newest["row0"].to_pylist(), strict=True))
+        landed[:] = [row for row in group if (row["part"], row["row0"]) in places]
+        ids = {row["sample_id"] for row in landed}
+        return [where | asdict(row) for row in part.rows if row.sample_id in ids]
+
+    catalog.append(location, "catalog", still_newest)
+    if not landed:
+        location.remove_part(part.part)
+    return landed
