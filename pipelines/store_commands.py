@@ -1,62 +1,102 @@
-"""`pave store ...`: looking into a feature store."""
+"""`pave store ...`: asking a feature store what is in it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines import store_upkeep_commands
+from pipelines.store_options import opened, size, snapshot_of, store_option, version_option
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from store import FeatureStore
-
 _OVERVIEW = """
 WITH filled AS (
-    SELECT dataset, channel, fingerprint, count(*) AS samples, sum(nbytes) AS bytes FROM features GROUP BY ALL
+    SELECT dataset, channel, fingerprint, count(*) AS samples, count(DISTINCT part) AS parts,
+           sum(steps) AS steps, sum(nbytes) AS bytes, sum(duration) / 3600 AS hours
+    FROM features GROUP BY ALL
 ), failed AS (
     SELECT dataset, channel, fingerprint, count(DISTINCT sample_id) AS failures
     FROM failures f ANTI JOIN features USING (dataset, channel, fingerprint, sample_id) GROUP BY ALL
 )
 SELECT dataset || '/' || channel || '/' || fingerprint AS feature_set,
-       coalesce(samples, 0) AS samples, coalesce(failures, 0) AS failures, coalesce(bytes, 0) AS bytes, licence
+       coalesce(samples, 0) AS samples, coalesce(failures, 0) AS failures, coalesce(parts, 0) AS parts,
+       coalesce(steps, 0) AS steps, hours, coalesce(bytes, 0) AS bytes,
+       extractor || '@' || version AS extractor, licence, config
 FROM feature_sets LEFT JOIN filled USING (dataset, channel, fingerprint)
      LEFT JOIN failed USING (dataset, channel, fingerprint)
 ORDER BY ALL
 """
 
-store_option = click.option(
-    "--store", "folder", default="data/store", show_default=True, help="Folder of the feature store."
-)
-
 
 @click.group()
 def store() -> None:
-    """Look into a feature store."""
+    """Look into a feature store, keep it in order, and move features in and out."""
 
 
 @store.command()
 @store_option
-def ls(folder: str) -> None:
+@version_option
+def ls(url: str, version: str | None) -> None:
     """List the feature sets: samples with features, failures, size."""
-    from pipelines.plain_table import plain_table
-
     rows = [
-        (row["feature_set"], row["samples"], row["failures"], _size(row["bytes"]), row["licence"])
-        for row in _opened(folder).query(_OVERVIEW).to_pylist()
+        (row["feature_set"], row["samples"], row["failures"], size(row["bytes"]), row["licence"])
+        for row in _overview(url, version)
     ]
-    click.echo(plain_table(("feature set", "samples", "failures", "size", "licence of the encoder"), rows))
+    _echo_table(("feature set", "samples", "failures", "size", "licence of the encoder"), rows)
+
+
+@store.command("size")
+@store_option
+@version_option
+def how_big(url: str, version: str | None) -> None:
+    """Show how big the feature sets are, and what the whole store takes."""
+    rows = [
+        (
+            row["feature_set"],
+            row["samples"],
+            "-" if row["hours"] is None else f"{row['hours']:.2f}",
+            row["steps"],
+            row["parts"],
+            size(row["bytes"]),
+            size(row["bytes"] // row["samples"]) if row["samples"] else "-",
+        )
+        for row in _overview(url, version)
+    ]
+    _echo_table(("feature set", "samples", "hours", "steps", "parts", "size", "per sample"), rows)
+    parts = list(opened(url).location.part_folders())
+    click.echo(f"all versions: {len(parts)} parts, {size(sum(part.nbytes for part in parts))}")
+
+
+@store.command()
+@store_option
+@version_option
+def encoders(url: str, version: str | None) -> None:
+    """Show which encoder made each feature set: extractor, weights, licence."""
+    rows = [
+        (
+            row["feature_set"],
+            row["extractor"],
+            json.dumps(json.loads(row["config"]).get("encoder", "-")),
+            row["licence"],
+        )
+        for row in _overview(url, version)
+    ]
+    _echo_table(("feature set", "extractor", "encoder", "licence"), rows)
 
 
 @store.command()
 @click.argument("feature_set")
 @store_option
-def show(feature_set: str, folder: str) -> None:
+@version_option
+def show(feature_set: str, url: str, version: str | None) -> None:
     """Show all that is known of FEATURE_SET, written dataset/channel or dataset/channel/fingerprint, as JSON."""
     from dataclasses import asdict
 
@@ -65,7 +105,7 @@ def show(feature_set: str, folder: str) -> None:
     parts = feature_set.split("/")
     if len(parts) not in (2, 3):
         raise PipelineError(f"{feature_set!r} names no feature set; write dataset/channel[/fingerprint]")
-    found = _opened(folder).snapshot().feature_set(*parts)
+    found = snapshot_of(opened(url), version).feature_set(*parts)
     steps = found.lengths(found.sample_ids)
     content = {
         **asdict(found.record),
@@ -80,77 +120,125 @@ def show(feature_set: str, folder: str) -> None:
 @store.command()
 @click.argument("sql")
 @store_option
+@version_option
 @click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "parquet"]),
+    default="table",
+    show_default=True,
 )
-@click.option("--version", type=int, help="Catalog version that `features` shows. [default: the newest]")
-def query(sql: str, folder: str, form: str, version: int | None) -> None:
-    """Run one SELECT over the views features, samples, feature_sets and failures."""
-    click.echo(_FORMATS[form](_opened(folder).query(sql, version)))
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write. [default: stdout]"
+)
+def query(sql: str, url: str, version: str | None, form: str, output: Path | None) -> None:
+    """Run one SELECT over the views features, samples, instructions, feature_sets and failures.
+
+    `features` is what the catalog version holds; the other views are the newest.
+    """
+    opened_store = opened(url)
+    _write(opened_store.query(sql, snapshot_of(opened_store, version).version), form, output)
+
+
+@store.command()
+@click.argument("before")
+@click.argument("after")
+@store_option
+@click.option("--list", "listed", is_flag=True, help="Every sample, not only counts.")
+def diff(before: str, after: str, url: str, listed: bool) -> None:
+    """Show what changed between two catalog versions (numbers, tags or moments)."""
+    opened_store = opened(url)
+    versions = [snapshot_of(opened_store, version).version for version in (before, after)]
+    changes = opened_store.diff(*versions)
+    if listed:
+        _write(changes, "table", None)
+        return
+    counts = changes.group_by(["dataset", "channel", "fingerprint", "change"]).aggregate([([], "count_all")])
+    rows = sorted(
+        (f"{row['dataset']}/{row['channel']}/{row['fingerprint']}", row["change"], row["count_all"])
+        for row in counts.to_pylist()
+    )
+    click.echo(f"catalog version {versions[0]} to {versions[1]}: {len(changes)} samples changed")
+    if rows:
+        _echo_table(("feature set", "change", "samples"), rows)
 
 
 @store.command()
 @click.argument("dataset")
 @click.argument("channel")
 @store_option
+@version_option
 @click.option("--fingerprint", help="Which feature set, where there are several.")
 @click.option(
     "--manifest", type=click.Path(path_type=Path), help="Ask for its samples, not for all known ones."
 )
-def missing(dataset: str, channel: str, folder: str, fingerprint: str | None, manifest: Path | None) -> None:
+def missing(
+    dataset: str, channel: str, url: str, version: str | None, fingerprint: str | None, manifest: Path | None
+) -> None:
     """List the samples of DATASET that have no features of CHANNEL, with the reason where one is known."""
     from store.features import check_name
 
     check_name("dataset", dataset)
-    opened = _opened(folder)
-    found = opened.snapshot().feature_set(dataset, channel, fingerprint)
+    opened_store = opened(url)
+    found = snapshot_of(opened_store, version).feature_set(dataset, channel, fingerprint)
     if manifest is None:
         # the name is checked: there is no quote in it
-        known = opened.query(f"SELECT sample_id FROM samples WHERE dataset = '{dataset}' ORDER BY sample_id")
+        known = opened_store.query(
+            f"SELECT sample_id FROM samples WHERE dataset = '{dataset}' ORDER BY sample_id"
+        )
     else:
         from pipelines.manifest import read_manifest
 
         known = read_manifest(manifest).table
-    failures = opened.known_failures(dataset, channel, found.record.fingerprint)
+    failures = opened_store.known_failures(dataset, channel, found.record.fingerprint)
     for sample_id in found.missing(known["sample_id"].to_pylist()):
         failure = failures.get(sample_id)
         click.echo(f"{sample_id}\t{failure.message if failure else 'not extracted yet'}")
 
 
-@store.command()
-@store_option
-def verify(folder: str) -> None:
-    """Read every committed byte and check it; exit code 1 when something is wrong."""
-    report = _opened(folder).verify()
-    for problem in report.problems:
-        click.echo(f"problem: {problem}")
-    click.echo(
-        f"catalog version {report.version}: {report.num_rows} samples in {report.num_parts} parts, "
-        f"{_size(report.num_bytes)}; {len(report.problems)} problems, {len(report.orphans)} orphans (harmless)"
-    )
-    if not report.ok:
-        raise click.exceptions.Exit(1)
+for command in store_upkeep_commands.COMMANDS:
+    store.add_command(command)
 
 
-def _opened(folder: str) -> FeatureStore:
-    from store import FeatureStore
+def _overview(url: str, version: str | None) -> list[dict[str, Any]]:
+    opened_store = opened(url)
+    rows: list[dict[str, Any]] = opened_store.query(
+        _OVERVIEW, snapshot_of(opened_store, version).version
+    ).to_pylist()
+    return rows
 
-    return FeatureStore.open(folder, create=False)
 
-
-def _as_table(result: pa.Table) -> str:
+def _echo_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     from pipelines.plain_table import plain_table
 
+    click.echo(plain_table(header, rows))
+
+
+def _write(result: pa.Table, form: str, output: Path | None) -> None:
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        from pipelines.errors import PipelineError
+
+        raise PipelineError("Parquet is not for a terminal; give --output FILE")
+    content = _as_parquet(result) if form == "parquet" else (_as_text(result, form) + "\n").encode()
+    if output is None:
+        click.echo(content, nl=False)
+    else:
+        output.write_bytes(content)
+
+
+def _as_text(result: pa.Table, form: str) -> str:
+    from pipelines.plain_table import plain_table
+
+    if form == "json":
+        return json.dumps(result.to_pylist(), indent=1, default=str)
+    if form == "csv":
+        return _as_csv(result)
     return plain_table(result.column_names, _rows(result))
 
 
 def _rows(result: pa.Table) -> list[tuple[Any, ...]]:
     # not to_pylist(): two columns may have one name
     return list(zip(*(column.to_pylist() for column in result.columns), strict=True))
-
-
-def _as_json(result: pa.Table) -> str:
-    return json.dumps(result.to_pylist(), indent=1, default=str)
 
 
 def _as_csv(result: pa.Table) -> str:
@@ -161,12 +249,9 @@ def _as_csv(result: pa.Table) -> str:
     return text.getvalue().rstrip("\n")
 
 
-_FORMATS: dict[str, Callable[[Any], str]] = {"table": _as_table, "json": _as_json, "csv": _as_csv}
+def _as_parquet(result: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
 
-
-def _size(num_bytes: int) -> str:
-    """1.5 MB and the like."""
-    size, units = float(num_bytes), ["B", "kB", "MB", "GB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+    sink = io.BytesIO()
+    pq.write_table(result, sink)
+    return sink.getvalue()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from store.features import TensorLayout as TensorLayout
     from store.part_writer import PartWriter as PartWriter
     from store.records import FailureRow as FailureRow
+    from store.records import InstructionRow as InstructionRow
     from store.records import PartRecord as PartRecord
     from store.records import SampleRow as SampleRow
     from store.snapshot import Snapshot as Snapshot
@@ -43,6 +44,7 @@ _HOME = {
     "FeatureSetRecord": "store.features",
     "FeatureStore": "store.feature_store",
     "Features": "store.features",
+    "InstructionRow": "store.records",
     "PartRecord": "store.records",
     "PartWriter": "store.part_writer",
     "SampleRow": "store.records",

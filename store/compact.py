@@ -1,6 +1,6 @@
 """Making few big parts of many small ones, while others read and write."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,34 +39,39 @@ class CompactReport:
     version: int
 
 
-def compact_store(location: Location, target_bytes: int) -> CompactReport:
+def compact_store(
+    location: Location, target_bytes: int, progress: Callable[[int, int], None] | None = None
+) -> CompactReport:
     """Moves the samples of parts that hold less than half of `target_bytes` into parts of about that size.
 
     Then merges the small files of the tables. Nothing that is committed meanwhile is lost or hidden: a sample
     that was written again since is not moved.
     """
-    moved, num_bytes, left_alone = 0, 0, []
-    sources: set[str] = set()
-    num_after = 0
-    for key, record in registered_feature_sets(location).items():
-        where = dict(zip(("dataset", "channel", "fingerprint"), key, strict=True))
+    groups = []
+    for record in registered_feature_sets(location).values():
+        where = {"dataset": record.dataset, "channel": record.channel, "fingerprint": record.fingerprint}
         rows = latest_rows(catalog.read(location, "catalog", where=where))
-        for group in _groups(rows, target_bytes):
-            try:
-                landed = _move(location, record, where, group)
-            except (DamagedPartError, SampleError) as error:
-                left_alone.append(f"{group[0]['part']} and {len(group) - 1} samples after it: {error}")
-                continue
-            moved += len(landed)
-            num_bytes += sum(row["nbytes"] for row in landed)
-            sources.update(row["part"] for row in landed)
+        groups += [(record, where, group) for group in _groups(rows, target_bytes)]
+    total, done = sum(len(group) for _, _, group in groups), 0
+    moved: list[dict[str, Any]] = []
+    left_alone = []
+    num_after = 0
+    for record, where, group in groups:
+        try:
+            landed = _move(location, record, where, group)
+            moved += landed
             num_after += bool(landed)
+        except (DamagedPartError, SampleError) as error:
+            left_alone.append(f"{group[0]['part']} and the {len(group)} samples from it on: {error}")
+        done += len(group)
+        if progress is not None:
+            progress(done, total)
     with ThreadPoolExecutor() as threads:
         list(threads.map(lambda name: catalog.merge_small_files(location, name), catalog.SCHEMAS))
     return CompactReport(
-        num_samples=moved,
-        num_bytes=num_bytes,
-        num_parts_before=len(sources),
+        num_samples=len(moved),
+        num_bytes=sum(row["nbytes"] for row in moved),
+        num_parts_before=len({row["part"] for row in moved}),
         num_parts_after=num_after,
         left_alone=tuple(left_alone),
         version=catalog.latest_version(location, "catalog"),

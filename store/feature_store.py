@@ -1,6 +1,6 @@
 """The feature store: opening, writing, committing, reading and upkeep. See `store` for the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -205,9 +205,12 @@ class FeatureStore:
         """
         return run_query(self.snapshot(version), sql)
 
-    def verify(self) -> VerifyReport:
-        """Reads every committed byte and checks it; see `VerifyReport`. Safe while others write."""
-        return verify_store(self.location)
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Reads every byte that a readable version sees and checks it. Safe while others write.
+
+        Args: progress: called with the samples done and their number.
+        """
+        return verify_store(self.location, progress)
 
     def diff(self, before: int, after: int) -> pa.Table:
         """What happened to samples between two catalog versions.
@@ -223,12 +226,16 @@ class FeatureStore:
                 raise StoreError(f"{self.url} has no catalog version {version}; name one from 0 to {newest}")
         return changes(self.location, before, after)
 
-    def compact(self, target_bytes: int = _PART_BYTES) -> CompactReport:
+    def compact(
+        self, target_bytes: int = _PART_BYTES, progress: Callable[[int, int], None] | None = None
+    ) -> CompactReport:
         """Makes big parts of small ones; readers and writers go on undisturbed. See `CompactReport`.
 
-        Args: target_bytes: size of the new parts; parts of less than half of it are merged.
+        Args:
+            target_bytes: size of the new parts; parts of less than half of it are merged.
+            progress: called with the samples done and their number.
         """
-        return compact_store(self.location, target_bytes)
+        return compact_store(self.location, target_bytes, progress)
 
     def vacuum(self, grace: timedelta = timedelta(days=7), dry_run: bool = True) -> VacuumReport:
         """Removes the parts that nobody needs, or says which. See `VacuumReport`.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from store.durable import sync_parents, sync_path, sync_tree
+from store.errors import StoreError
 from store.features import check_name
 from store.local_files import LocalFiles
 from store.location import FoundPart
@@ -43,6 +44,8 @@ class LocalFolder:
     def names(self) -> list[str]:
         if not self.folder.exists():
             return []
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder} is a file; give the store a folder of its own")
         # hidden files are an operating system's, or temporary ones
         return sorted(path.name for path in self.folder.iterdir() if path.name[0] != ".")
 

@@ -1,6 +1,6 @@
 """Checking a store: every committed row against the bytes on disk, and what on disk nobody names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -60,7 +60,7 @@ class VerifyReport:
         return not self.problems
 
 
-def verify_store(location: Location) -> VerifyReport:
+def verify_store(location: Location, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
     """Checks all rows that a readable version sees; memory holds the catalog, one part's rows and a small buffer."""
     # Folders first: a part that is committed in between is then found in the catalog.
     on_disk = {part.path for part in location.part_folders()}
@@ -75,6 +75,8 @@ def verify_store(location: Location) -> VerifyReport:
         for row in committed_twice(location, kept.version).to_pylist()
     ]
     for start, end in pairwise(bounds):
+        if progress is not None:
+            progress(start, len(rows))
         part_rows = rows.slice(start, end - start).to_pylist()
         first = part_rows[0]
         record = feature_sets.get((first["dataset"], first["channel"], first["fingerprint"]))

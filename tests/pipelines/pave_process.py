@@ -1,9 +1,13 @@
-"""The `pave` command as its own process."""
+"""The `pave` command, as its own process or in this one."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from pipelines.cli import pave
 
 ROOT = Path(__file__).parents[2]
 # Ray's workers give way to everything else, so tests would stall on a busy machine.
@@ -26,3 +30,8 @@ def start_pave(folder: Path, *arguments: object, **changes: str) -> "subprocess.
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def invoke(*arguments: object) -> Result:
+    """The command in this process; a bug comes out as its exception."""
+    return CliRunner().invoke(pave, [*map(str, arguments)], catch_exceptions=False)

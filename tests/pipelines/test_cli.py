@@ -1,6 +1,5 @@
 """The `pave` command: its errors, its help, its commands."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,31 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from odd_media import write_nothing, write_text, write_video_without_frames
-from pave_process import ROOT, environment, start_pave
+from pave_process import ROOT, environment, invoke, start_pave
 
 from extractors import CHANNELS
 from extractors.audio import IMAGEBIND_LICENCE
-from pipelines.cli import CHANNEL_TABLE, pave
+from pipelines.cli import CHANNEL_TABLE
 from pipelines.config import EXTRACT_CONFIGS
 from pipelines.errors import PipelineError
 from pipelines.setting_overrides import override
-from store import FailureRow, Features, FeatureSetRecord, FeatureStore, SampleRow, TensorLayout
-
-RECORD = FeatureSetRecord(
-    dataset="tiny",
-    channel="audio",
-    extractor="imagebind-audio",
-    version="1",
-    fingerprint="f00d",
-    tensors=(TensorLayout("values", 1, 4, "float32"),),
-    rate_hz=1.0,
-    licence="none",
-    config={"encoder": {}},
-)
+from store import FeatureStore
 
 # What is given, and what the one line on stderr must name and advise.
 BAD_INPUT: dict[str, tuple[Callable[[Path], object], list[str]]] = {
@@ -136,11 +121,6 @@ def test_help_is_quick_and_complete() -> None:
         assert f"\n  {command} " in finished.stdout
 
 
-def invoke(*arguments: object) -> Result:
-    """The command in this process; a bug comes out as its exception."""
-    return CliRunner().invoke(pave, [*map(str, arguments)], catch_exceptions=False)
-
-
 def test_a_bug_is_not_dressed_up_as_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FeatureStore, "open", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -173,76 +153,6 @@ def test_wrong_splits_are_named(tmp_path: Path, splits: str) -> None:
     result = invoke("sidecue", "make", tmp_path / "world", "--split", splits)
     assert result.exit_code == 1
     assert result.stderr == f"error: --split {splits!r} cannot be read; write it like train=1200,test=240\n"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A store with features of two samples, a failure, and a sample that was not tried."""
-    made = FeatureStore.open(tmp_path / "store")
-    made.register(RECORD)
-    made.add_samples([SampleRow("tiny", name, None, "{}") for name in ("a", "b", "c", "d")])
-    with made.writer(RECORD) as part:
-        for name in ("a", "b"):
-            part.write(name, Features(np.ones((3, 1, 4), np.float32), np.arange(3.0)), duration=3.0)
-    made.commit([part.close()])
-    made.record_failures([FailureRow("c", "tiny", "audio", "f00d", "MediaError", "broken; mend it", True)])
-    return made.location.folder
-
-
-def test_the_store_is_listed_and_shown(store: Path) -> None:
-    lines = invoke("store", "ls", "--store", store).stdout.splitlines()
-    assert lines[1].split() == ["tiny/audio/f00d", "2", "1", "96", "B", "none"]
-    for name in ("tiny/audio", "tiny/audio/f00d"):
-        shown = json.loads(invoke("store", "show", name, "--store", store).stdout)
-        assert (shown["samples"], shown["time_steps"], shown["bytes"]) == (2, 6, 96)
-        assert shown["tensors"] == [{"name": "values", "tokens": 1, "dim": 4, "dtype": "float32"}]
-    assert "names no feature set" in invoke("store", "show", "tiny", "--store", store).stderr
-    assert "tiny/audio/f00d" in invoke("store", "show", "tiny/video", "--store", store).stderr
-
-
-def test_queries_come_in_three_formats(store: Path) -> None:
-    sql = "SELECT sample_id, steps, steps AS steps FROM features ORDER BY sample_id"
-    table = invoke("store", "query", sql, "--store", store).stdout.splitlines()
-    assert [line.split() for line in table] == [
-        ["sample_id", "steps", "steps"],
-        ["a", "3", "3"],
-        ["b", "3", "3"],
-    ]
-    text = invoke("store", "query", sql, "--store", store, "--format", "csv").stdout
-    assert list(csv.reader(text.splitlines()))[1:] == [["a", "3", "3"], ["b", "3", "3"]]
-    failures = invoke("store", "query", "SELECT * FROM failures", "--store", store, "--format", "json").stdout
-    assert json.loads(failures)[0]["message"] == "broken; mend it"
-    wrong = invoke("store", "query", "SELECT nothing FROM features", "--store", store)
-    assert wrong.exit_code == 1
-    assert len(wrong.stderr.splitlines()) == 1
-    nowhere = invoke("store", "query", "SELECT 1", "--store", store / "absent")
-    assert nowhere.stderr.startswith(f"error: there is no feature store at {store / 'absent'}")
-
-
-def test_what_is_missing_is_listed_with_its_reason(
-    store: Path, tmp_path: Path, clips: dict[str, Path]
-) -> None:
-    result = invoke("store", "missing", "tiny", "audio", "--store", store)
-    assert result.stdout.splitlines() == ["c\tbroken; mend it", "d\tnot extracted yet"]
-    invoke("prepare", "--videos", clips["bikes.mp4"], "--out", tmp_path / "out")
-    result = invoke("store", "missing", "tiny", "audio", "--store", store, "--manifest", tmp_path / "out")
-    assert result.stdout.splitlines() == ["bikes.mp4\tnot extracted yet"]
-
-
-def test_verify_tells_sound_from_damaged_stores(store: Path) -> None:
-    sound = invoke("store", "verify", "--store", store)
-    assert (sound.exit_code, sound.stdout) == (
-        0,
-        "catalog version 1: 2 samples in 1 parts, 96 B; 0 problems, 0 orphans (harmless)\n",
-    )
-    (shard,) = store.glob("parts/*/*/*/*/values/c/0/0/0")
-    content = bytearray(shard.read_bytes())
-    content[0] ^= 1
-    shard.write_bytes(content)
-    damaged = invoke("store", "verify", "--store", store)
-    assert damaged.exit_code == 1
-    assert damaged.stdout.startswith("problem: parts/tiny/audio/f00d/")
-    assert "sample 'a'" in damaged.stdout
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,12 @@ def test_other_places_say_so(url: str) -> None:
 
 def test_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "store"):
-        with pytest.raises(StoreError, match="Not a directory") as caught:
-            FeatureStore.open(path)
-        assert "choose a folder" in one_line(caught)
+    with pytest.raises(StoreError, match="is a file") as caught:
+        FeatureStore.open(tmp_path / "notes.txt")
+    assert "folder of its own" in one_line(caught)
+    with pytest.raises(StoreError, match="Not a directory") as caught:
+        FeatureStore.open(tmp_path / "notes.txt" / "store")
+    assert "choose a folder" in one_line(caught)
 
 
 def test_file_in_the_way_of_the_parts(make_store: Callable[..., TinyStore]) -> None:
