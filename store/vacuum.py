@@ -68,6 +68,8 @@ def vacuum_store(location: Location, grace: timedelta, dry_run: bool) -> VacuumR
 def _remove(location: Location, part: FoundPart) -> None:
     try:
         location.remove_part(part.path)
+    except FileNotFoundError:
+        pass  # another vacuum was quicker
     except OSError as error:
         raise StoreError(
             f"cannot remove {part.path} of {location.url}: {error.strerror}; "

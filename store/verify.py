@@ -81,6 +81,8 @@ def verify_store(location: Location, progress: Callable[[int, int], None] | None
         first = part_rows[0]
         record = feature_sets.get((first["dataset"], first["channel"], first["fingerprint"]))
         problems += _part_problems(location, files, part_rows, record)
+    if progress is not None:
+        progress(len(rows), len(rows))
     committed = {parts[start] for start in bounds[:-1]}
     return VerifyReport(
         version=kept.version,
