@@ -7,8 +7,10 @@ Nothing here may run in a forked child: delta-rs has threads.
 """
 
 import json
+import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from store.durable import sync_path
@@ -72,6 +74,9 @@ SCHEMAS: dict[TableName, pa.Schema] = {
     ),
 }
 
+_log = logging.getLogger(__name__)
+_TREE_DRAWING = re.compile("\x1b\\[[0-9;]*m|\u21b3")
+_CHECKPOINT_INTERVAL = 100
 _MAX_ATTEMPTS = 1000
 _LONGEST_PAUSE_SECONDS = 0.25
 
@@ -145,6 +150,10 @@ def append(location: Location, name: TableName, rows: Rows | Callable[[int], Row
                 mode="append",
                 # A retry of delta-rs would land on a later version than `commit_seq` says.
                 commit_properties=CommitProperties(max_commit_retries=0),
+                # It comes after the commit has landed: its failure must not look like one of the commit.
+                post_commithook_properties=PostCommitHookProperties(
+                    create_checkpoint=False, cleanup_expired_logs=False
+                ),
             )
         except (DeltaError, OSError) as error:
             table = _open(location, name)
@@ -153,6 +162,7 @@ def append(location: Location, name: TableName, rows: Rows | Callable[[int], Row
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.002 * 2 ** min(attempt, 10))))
             continue
         _make_durable(location, name, seen + 1)
+        _make_checkpoint(location, name, table)
         return seen + 1
     raise StoreError(
         f"the table {location.table_url(name)} is too busy: {_MAX_ATTEMPTS} commits met others; try again"
@@ -234,9 +244,24 @@ def _make_durable(location: Location, name: TableName, version: int) -> None:
         sync_path(path)
 
 
+def _make_checkpoint(location: Location, name: TableName, table: DeltaTable) -> None:
+    """Sums up the log every so many versions, so that opening the table stays quick.
+
+    Only a warning when that fails: the commit is done, and the next checkpoint makes up for this one.
+    """
+    interval = table.metadata().configuration.get("delta.checkpointInterval", _CHECKPOINT_INTERVAL)
+    if table.version() % int(interval):
+        return
+    try:
+        table.create_checkpoint()
+    except (DeltaError, OSError) as error:
+        _log.warning("%s", _table_error("make a checkpoint of", location, name, error))
+
+
 def _table_error(verb: str, location: Location, name: str, error: Exception) -> StoreError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    # delta-rs draws some errors as a coloured tree, with the cause in its last line
+    reason = " ".join(_TREE_DRAWING.sub("", str(error)).split()) or type(error).__name__
     return StoreError(
         f"cannot {verb} the table {location.table_url(name)}: {reason}; "
-        "check that the store is whole and writable"
+        "check that the store is whole and writable and that there is free space"
     )

@@ -4,7 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import zarr
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from store.features import Array, FeatureSetRecord
 from store.part_layout import FORMAT_VERSION, padded_steps, steps_per_chunk
@@ -26,8 +27,10 @@ def write_metadata(
         timestamps: (sum T,) float64. row_offsets: (n + 1,) int64. checksums: (n,) uint32, crc32c per sample.
     """
     total_steps = len(timestamps)
+    # In memory first: zarr writes files in threads of its own, which go on when one of them has failed.
+    content: dict[str, Buffer] = {}
     group = zarr.create_group(
-        LocalStore(folder),
+        MemoryStore(content),
         zarr_format=3,
         attributes={
             "format_version": FORMAT_VERSION,
@@ -52,19 +55,23 @@ def write_metadata(
             attributes={"dtype": tensor.dtype},
             dimension_names=("T", "S", "D"),
         )
-    for name, content in (
+    for name, values in (
         ("timestamps", timestamps.astype("<f8")),
         ("row_offsets", row_offsets.astype("<i8")),
         ("crc32c", checksums.astype("<u4")),
     ):
         array = group.create_array(
             name,
-            shape=content.shape,
-            dtype=content.dtype,
-            chunks=content.shape,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=values.shape,
             compressors=None,
             fill_value=0,
             # Byte ranges need the chunk on disk even when it is all zeros.
             config={"write_empty_chunks": True},
         )
-        array[:] = content
+        array[:] = values
+    for key, buffer in content.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.to_bytes())

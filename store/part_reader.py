@@ -48,7 +48,7 @@ def read_part(location: Location, part: str, record: FeatureSetRecord) -> PartCo
         return _read_part(location, part, record)
     except OSError as error:
         raise DamagedPartError(f"{error.filename or part} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise DamagedPartError(f"the metadata is broken: {type(error).__name__}: {error}") from error
 
 
@@ -67,6 +67,8 @@ def _read_part(location: Location, part: str, record: FeatureSetRecord) -> PartC
         row_offsets=_read_flat(location, part, "row_offsets"),
         checksums=_read_flat(location, part, "crc32c"),
     )
+    if not all(isinstance(sample_id, str) for sample_id in content.sample_ids):
+        raise DamagedPartError("its sample_ids are not all text")
     num_samples, offsets = len(content.sample_ids), content.row_offsets
     if len(offsets) != num_samples + 1 or len(content.checksums) != num_samples:
         raise DamagedPartError(f"row_offsets or crc32c do not fit its {num_samples} samples")

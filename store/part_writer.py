@@ -187,6 +187,9 @@ class PartWriter:
             raise FeatureShapeError(
                 sample_id, f"has tensors {sorted(given)}, but {record.name} stores {sorted(expected)}"
             )
+        for name, array in {**given, "timestamps": features.timestamps}.items():
+            if not isinstance(array, np.ndarray):
+                raise FeatureShapeError(sample_id, f"{name} is a {type(array).__name__}; give a NumPy array")
         steps = len(features.values) if features.values.ndim else 0
         if steps == 0:
             raise FeatureShapeError(sample_id, "has no time steps (T is 0); record a failure for it instead")

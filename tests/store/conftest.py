@@ -7,7 +7,11 @@ import pytest
 import tiny_store
 
 pytest.register_assert_rewrite(
-    "contract_of_reading", "contract_of_tables", "contract_of_versions", "contract_of_writing"
+    "contract_of_bad_input",
+    "contract_of_reading",
+    "contract_of_tables",
+    "contract_of_versions",
+    "contract_of_writing",
 )
 
 

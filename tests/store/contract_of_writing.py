@@ -7,10 +7,7 @@ import pytest
 from tiny_store import RECORD, add_part, assert_same, features, make_features, make_record
 
 from store.errors import (
-    FeatureShapeError,
-    FeatureValueError,
     LayoutConflictError,
-    SampleIdError,
     StoreError,
     StoreNotFoundError,
     UnknownFeatureSetError,
@@ -115,74 +112,6 @@ class WritingTests:
         with pytest.raises(RuntimeError, match="decoder died"):
             fail_midway()
         assert store.verify().orphans == ()
-
-    @pytest.mark.parametrize(
-        ("sample_id", "sample", "error", "words"),
-        [
-            ("", features(2), SampleIdError, "not empty"),
-            ("\ud800", features(2), SampleIdError, "Unicode"),
-            ("taken", features(2), SampleIdError, "already"),
-            ("x", with_values(features(2), features(2).values[:, :1]), FeatureShapeError, r"\[2, 1, 3\]"),
-            ("x", with_values(features(2), features(2).values[0]), FeatureShapeError, r"\[2, 3\]"),
-            ("x", with_values(features(2), features(3).values), FeatureShapeError, "visual"),
-            ("x", with_values(features(2), features(2).values.astype("f4")), FeatureShapeError, "float32"),
-            ("x", features(0), FeatureShapeError, "T is 0"),
-            ("x", Features(features(2).values, np.zeros(2)), FeatureShapeError, "visual"),
-            (
-                "x",
-                Features(features(2).values, np.zeros(3), features(2).companions),
-                FeatureShapeError,
-                "timestamps",
-            ),
-            (
-                "x",
-                Features(features(2).values, np.zeros(2, "f4"), features(2).companions),
-                FeatureShapeError,
-                "float64",
-            ),
-            (
-                "x",
-                Features(features(2).values, np.array([0, np.inf]), features(2).companions),
-                FeatureValueError,
-                "timestamps",
-            ),
-            (
-                "x",
-                with_values(features(2), features(2).values * np.float32("nan")),
-                FeatureShapeError,
-                "values",
-            ),
-            (
-                "x",
-                with_values(features(2), np.full_like(features(2).values, np.nan)),
-                FeatureValueError,
-                "values",
-            ),
-            (
-                "x",
-                with_values(features(2), np.full_like(features(2).values, -np.inf)),
-                FeatureValueError,
-                "values",
-            ),
-        ],
-    )
-    def test_bad_sample_is_refused_and_the_writer_goes_on(
-        self, store: FeatureStore, sample_id: str, sample: Features, error: type[StoreError], words: str
-    ) -> None:
-        store.register(RECORD)
-        with store.writer(RECORD) as writer:
-            writer.write("taken", features(2))
-            with pytest.raises(error, match=words) as caught:
-                writer.write(sample_id, sample)
-            assert repr(sample_id) in str(caught.value)
-            assert "\n" not in str(caught.value)
-            assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-            writer.write("after", features(4, seed=4))
-        store.commit([writer.close()])
-        feature_set = store.snapshot().feature_set("avsd", "audio")
-        assert feature_set.sample_ids == ["after", "taken"]
-        assert_same(feature_set["after"], features(4, seed=4))
-        assert store.verify().ok
 
     def test_closed_writer_takes_no_more(self, store: FeatureStore) -> None:
         with store.writer(RECORD) as writer:

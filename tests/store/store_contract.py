@@ -1,6 +1,7 @@
 """What every place that can hold a store must do. A test class per place inherits this and gives `url`."""
 
 import pytest
+from contract_of_bad_input import BadInputTests
 from contract_of_reading import ReadingTests
 from contract_of_tables import TableTests
 from contract_of_versions import VersionTests
@@ -9,7 +10,7 @@ from contract_of_writing import WritingTests
 from store.feature_store import FeatureStore
 
 
-class FeatureStoreTests(WritingTests, ReadingTests, TableTests, VersionTests):
+class FeatureStoreTests(WritingTests, BadInputTests, ReadingTests, TableTests, VersionTests):
     """Inherit, and define the fixture `url` (a place with no store yet)."""
 
     @pytest.fixture

@@ -1,36 +1,85 @@
-"""Reading from loader workers: forked, spawned, threads, and with few open files."""
+"""Reading from loader workers: forked, from a fork server, spawned, threads, and with few open files."""
 
 import gc
-import multiprocessing
 import os
+import random
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import fork_server  # noqa: F401  sets what the fork server imports before anything starts it
 import numpy as np
 import pytest
-from tiny_store import TinyStore, assert_same, same_bits
+import torch
+from tiny_store import RECORD, TinyStore, add_part, assert_same, features, same_bits
+from torch.utils.data import DataLoader, Dataset
 
 from store import local_files
 from store.feature_set import FeatureSet
+from store.feature_store import FeatureStore
+from store.features import Features
 
-_worker_set: FeatureSet
-
-
-def set_up_worker(feature_set: FeatureSet) -> None:
-    """What a loader does once per worker."""
-    global _worker_set
-    _worker_set = feature_set
+NUM_READS = 1000
+BATCH_SIZE = 10
 
 
-def read_batch(sample_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What a loader's collate function does in a worker: bf16 bits (B, T_max, S, D) and lengths."""
-    layout = _worker_set.record.values
-    longest = int(_worker_set.lengths(sample_ids).max())
-    batch = np.empty((len(sample_ids), longest, layout.tokens, layout.dim), np.uint16)
-    return batch, _worker_set.read_into(sample_ids, batch)
+def features_of(sample_id: str, generation: int = 0) -> Features:
+    """The features that belong to the id, 1 to 9 time steps; each generation has others."""
+    seed = zlib.crc32(f"{generation} {sample_id}".encode())
+    return features(1 + seed % 9, seed=seed)
+
+
+@dataclass(frozen=True)
+class Reads(Dataset[object]):
+    """Read number i is of sample `order[i]`; the first NUM_READS by `[]`, the others by `read_into`."""
+
+    feature_set: FeatureSet
+    order: list[str]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitems__(self, reads: list[int]) -> tuple[int, list[int], list[torch.Tensor]]:
+        """The worker's process id, the reads, and what was read."""
+        sample_ids = [self.order[read] for read in reads]
+        one_by_one = reads[0] < NUM_READS
+        return os.getpid(), reads, self.samples(sample_ids) if one_by_one else self.batches(sample_ids)
+
+    def samples(self, sample_ids: list[str]) -> list[torch.Tensor]:
+        """All arrays of each sample, one after the other."""
+        arrays = []
+        for sample_id in sample_ids:
+            sample = self.feature_set[sample_id]
+            arrays += [sample.values.view(np.uint16), sample.companions["visual"], sample.timestamps]
+        return [torch.from_numpy(array) for array in arrays]
+
+    def batches(self, sample_ids: list[str]) -> list[torch.Tensor]:
+        """Values and companions (B, T_max, S, D), and the lengths (B,)."""
+        longest = int(self.feature_set.lengths(sample_ids).max())
+        values = torch.empty(len(sample_ids), longest, 2, 3, dtype=torch.uint16)
+        visual = torch.empty(len(sample_ids), longest, 4, 5, dtype=torch.float16)
+        lengths = self.feature_set.read_into(sample_ids, values.numpy())
+        self.feature_set.read_into(sample_ids, visual.numpy(), tensor="visual")
+        return [values, visual, torch.from_numpy(lengths)]
+
+
+def as_it_is(read: object) -> object:
+    return read
+
+
+def samples_in(batch: list[torch.Tensor]) -> list[list[np.ndarray]]:
+    """Per sample its values as uint16, its companion, and (where samples were read) its timestamps."""
+    arrays = [tensor.numpy() for tensor in batch]
+    if len(arrays) == 3 * BATCH_SIZE:
+        return [arrays[start : start + 3] for start in range(0, len(arrays), 3)]
+    values, visual, lengths = arrays
+    for tensor in (values, visual):
+        assert not any(row[length:].any() for row, length in zip(tensor, lengths, strict=True))
+    return [[values[row, :length], visual[row, :length]] for row, length in enumerate(lengths)]
 
 
 def open_files(root: Path) -> list[str]:
@@ -45,35 +94,61 @@ def open_files(root: Path) -> list[str]:
 
 # Python 3.12 warns of any fork beside threads; the rule under test is that the child uses none of them.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_read_the_same_bits(make_store: Callable[..., TinyStore], method: str) -> None:
-    tiny = make_store(lengths=((1, 5, 3), (3, 2)))
-    feature_set = tiny.store.snapshot().feature_set("avsd", "audio")
-    ids = feature_set.sample_ids
-    assert_same(feature_set[ids[0]], tiny.samples[ids[0]])  # opens files that a forked worker inherits
-    batches = [ids[start : start + 2] for start in range(len(ids))] * 3
-    context = multiprocessing.get_context(method)
-    with context.Pool(2, initializer=set_up_worker, initargs=(feature_set,)) as pool:
-        results = pool.map_async(read_batch, batches).get(timeout=60)
-    for sample_ids, (batch, lengths) in zip(batches, results, strict=True):
-        for row, sample_id, length in zip(batch, sample_ids, lengths, strict=True):
-            assert same_bits(row[:length], tiny.samples[sample_id].values.view(np.uint16))
-            assert not row[length:].any()
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes:UserWarning")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_four_loader_workers_read_the_right_rows(tmp_path: Path, method: str) -> None:
+    """A thousand reads each way, after the parent has read, with delta-rs at work in it."""
+    store = FeatureStore.open(tmp_path / "store")
+    ids = [f"clip {number}.mp4" for number in range(60)]
+    for start in range(0, len(ids), 12):
+        add_part(store, RECORD, {name: features_of(name) for name in ids[start : start + 12]})
+    feature_set = store.snapshot().feature_set("avsd", "audio")
+    for sample_id in ids[::3]:  # opens files that a forked worker inherits
+        assert_same(feature_set[sample_id], features_of(sample_id))
+    add_part(store, RECORD, {name: features_of(name, generation=1) for name in ids[::2]})
+
+    order = random.Random(0).choices(ids, k=2 * NUM_READS)
+    loader = DataLoader(
+        Reads(feature_set, order),
+        batch_size=BATCH_SIZE,
+        num_workers=4,
+        collate_fn=as_it_is,
+        multiprocessing_context=method,
+        timeout=60,
+    )
+    workers, num_reads = set(), 0
+    for worker, reads, batch in loader:
+        workers.add(worker)
+        for read, arrays in zip(reads, samples_in(batch), strict=True):
+            expected = features_of(order[read])
+            wanted = (expected.values.view(np.uint16), expected.companions["visual"], expected.timestamps)
+            assert all(same_bits(*pair) for pair in zip(arrays, wanted, strict=False))
+            num_reads += 1
+        if num_reads % 500 == 0:  # a training's parent goes on with its own work
+            add_part(store, RECORD, {f"{method} {num_reads}": features(2)})
+            assert_same(feature_set[ids[0]], features_of(ids[0]))
+    assert num_reads == 2 * NUM_READS
+    assert len(workers) == 4
+    assert os.getpid() not in workers
+    newest = store.snapshot().feature_set("avsd", "audio")
+    assert len(newest) == len(ids) + 4
+    assert_same(newest[ids[0]], features_of(ids[0], generation=1))
 
 
 def test_few_files_stay_open_and_none_after_use(
-    make_store: Callable[..., TinyStore], monkeypatch: pytest.MonkeyPatch
+    make_store: Callable[..., TinyStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_files, "_MAX_OPEN_FILES", 3)
     tiny = make_store(lengths=((2,), (3,), (1,), (4,)))
     feature_set = tiny.store.snapshot().feature_set("avsd", "audio")
-    assert open_files(tiny.root) == []
+    assert open_files(tmp_path) == []
     for sample_id in [*tiny.samples, *tiny.samples]:
         assert_same(feature_set[sample_id], tiny.samples[sample_id])
-        assert 0 < len(open_files(tiny.root)) <= 3
+        assert 0 < len(open_files(tmp_path)) <= 3
     del feature_set
     gc.collect()
-    assert open_files(tiny.root) == []
+    assert open_files(tmp_path) == []
 
 
 def test_threads_may_share_a_feature_set(

@@ -4,11 +4,14 @@ import json
 import resource
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import google_crc32c
 import ml_dtypes
 import numpy as np
 import pytest
+import tensorstore
 import zarr
 from tiny_store import TinyStore, add_part, assert_same, make_features, make_record, same_bits
 
@@ -26,6 +29,17 @@ def as_stored(array: Array) -> Array:
     return array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
 
 
+def read_with_zarr(part: Path, name: str, start: int | None = None, end: int | None = None) -> Array:
+    group = zarr.open_group(part, mode="r", zarr_format=3)
+    return group[name][start:end]
+
+
+def read_with_tensorstore(part: Path, name: str, start: int | None = None, end: int | None = None) -> Array:
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{part / name}/"}}
+    return tensorstore.open(spec, open=True, read=True).result()[start:end].read().result()
+
+
+@pytest.mark.parametrize("read", [read_with_zarr, read_with_tensorstore])
 @pytest.mark.parametrize(
     ("tensors", "lengths"),
     [
@@ -37,24 +51,45 @@ def as_stored(array: Array) -> Array:
         pytest.param((TensorLayout("values", 300, 300, "float32"),), (2, 1), id="a row larger than a chunk"),
     ],
 )
-def test_plain_zarr_reads_identical_values(
-    make_store: Callable[..., TinyStore], tensors: tuple[TensorLayout, ...], lengths: tuple[int, ...]
+def test_other_readers_get_identical_bits(
+    make_store: Callable[..., TinyStore],
+    tensors: tuple[TensorLayout, ...],
+    lengths: tuple[int, ...],
+    read: Callable[..., Array],
 ) -> None:
     tiny = make_store(lengths=(lengths,), tensors=tensors)
-    group = zarr.open_group(tiny.path(), mode="r", zarr_format=3)
+    part = tiny.path()
     bounds = np.cumsum([0, *lengths])
-    assert group.attrs["sample_ids"] == list(tiny.samples)
-    np.testing.assert_array_equal(group["row_offsets"][:], bounds)
+    samples = list(tiny.samples.values())
+    assert zarr.open_group(part, mode="r", zarr_format=3).attrs["sample_ids"] == list(tiny.samples)
+    assert same_bits(read(part, "row_offsets"), bounds.astype(np.int64))
+    times = [sample.timestamps for sample in samples]
+    assert same_bits(read(part, "timestamps"), np.concatenate(times))
+    checksums = [0] * len(samples)
     for layout in tensors:
-        array = group[layout.name]
-        stored = array[:]
-        assert array.shape == (bounds[-1], layout.tokens, layout.dim)
-        assert array.attrs["dtype"] == layout.dtype
-        for sample, start, end in zip(tiny.samples.values(), bounds[:-1], bounds[1:], strict=True):
-            written = sample.values if layout.name == "values" else sample.companions[layout.name]
-            assert same_bits(stored[start:end], as_stored(written))
-            assert same_bits(array[start:end], as_stored(written))
-            assert same_bits(group["timestamps"][start:end], sample.timestamps)
+        written = [
+            as_stored({"values": sample.values, **sample.companions}[layout.name]) for sample in samples
+        ]
+        assert same_bits(read(part, layout.name), np.concatenate(written))
+        for index, (start, end) in enumerate(pairwise(bounds.tolist())):
+            assert same_bits(read(part, layout.name, start, end), written[index])
+        checksums = [
+            google_crc32c.extend(crc, array.tobytes()) for crc, array in zip(checksums, written, strict=True)
+        ]
+    checksums = [
+        google_crc32c.extend(crc, time.tobytes()) for crc, time in zip(checksums, times, strict=True)
+    ]
+    assert same_bits(read(part, "crc32c"), np.array(checksums, np.uint32))
+
+
+def test_zarr_tells_what_the_arrays_are(make_store: Callable[..., TinyStore]) -> None:
+    tiny = make_store(lengths=((2, 1),))
+    group = zarr.open_group(tiny.path(), mode="r", zarr_format=3)
+    assert sorted(group.array_keys()) == ["crc32c", "row_offsets", "timestamps", "values", "visual"]
+    for layout in tiny.record.tensors:
+        assert group[layout.name].shape == (3, layout.tokens, layout.dim)
+        assert group[layout.name].attrs["dtype"] == layout.dtype
+        assert group[layout.name].metadata.dimension_names == ("T", "S", "D")
 
 
 def test_row_starts_at_its_multiple_of_row_bytes(make_store: Callable[..., TinyStore]) -> None:

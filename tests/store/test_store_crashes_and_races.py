@@ -1,24 +1,81 @@
-"""Writers killed at any instant, and several committers at once."""
+"""Writers and committers killed at any instant, and several committers at once.
 
-import multiprocessing
+The features of a sample follow from its id, so that whatever is read can be checked.
+"""
+
+import random
 import time
-from collections.abc import Callable
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier as ProcessBarrier
 from pathlib import Path
 from threading import Barrier
 
 import pytest
-from tiny_store import RECORD, add_part, features
+from deltalake import DeltaTable
+from fork_server import child, fork_server, kill, receive, rest_of
+from tiny_store import RECORD, add_part, assert_same, features
 
 from store.catalog import SCHEMAS
+from store.feature_set import FeatureSet
 from store.feature_store import FeatureStore
+from store.features import Features
+from store.records import PartRecord
 
-spawn = multiprocessing.get_context("spawn")
+NUM_KILLS = 50
+VERIFY_EVERY = 10
 
 
-def write_and_wait(root: Path, stage: str, signal: Connection) -> None:
+def features_of(sample_id: str) -> Features:
+    """The features that belong to the id: 1 to 40 time steps."""
+    seed = zlib.crc32(sample_id.encode())
+    return features(1 + seed % 40, seed=seed)
+
+
+def write_part(store: FeatureStore, sample_ids: list[str]) -> PartRecord:
+    with store.writer(RECORD) as writer:
+        for sample_id in sample_ids:
+            writer.write(sample_id, features_of(sample_id))
+    return writer.close()
+
+
+def sample_ids_of(parts: list[PartRecord]) -> list[str]:
+    return [row.sample_id for part in parts for row in part.rows]
+
+
+def newest(store: FeatureStore) -> FeatureSet:
+    return store.snapshot().feature_set("avsd", "audio", RECORD.fingerprint)
+
+
+def assert_whole(feature_set: FeatureSet, sample_ids: list[str]) -> None:
+    for sample_id in sample_ids:
+        assert_same(feature_set[sample_id], features_of(sample_id))
+
+
+# What the killed processes do
+
+
+def write_for_ever(root: Path, name: str, sender: Connection) -> None:
+    """Writes part after part of three samples and commits none; sends the record of each finished part."""
+    sender.send("started")
+    store = FeatureStore.open(root, create=False)
+    for number in count():
+        part = write_part(store, [f"{name}/{number}/{index}" for index in range(3)])
+        sender.send(part.to_json())
+
+
+def commit_for_ever(root: Path, name: str, sender: Connection) -> None:
+    """Commits two parts at a time; sends their samples before each commit, and the version after it."""
+    store = FeatureStore.open(root, create=False)
+    for number in count():
+        parts = [write_part(store, [f"{name}/{number}/{part}-{i}" for i in range(2)]) for part in "ab"]
+        sender.send(sample_ids_of(parts))
+        sender.send(store.commit(parts))
+
+
+def write_and_wait(root: Path, stage: str, sender: Connection) -> None:
     """Commits one part, gets another to `stage`, says so and goes on for ever."""
     store = FeatureStore.open(root)
     add_part(store, RECORD, {"committed": features(3, seed=3)})
@@ -26,41 +83,19 @@ def write_and_wait(root: Path, stage: str, signal: Connection) -> None:
     writer.write("lost", features(5, seed=5))
     if stage == "finished part":
         writer.close()
-    signal.send("now")
+    sender.send("now")
     time.sleep(600)
 
 
-def commit_for_ever(root: Path, signal: Connection) -> None:
-    """Commits part after part, sending the sample id after each commit has returned."""
-    store = FeatureStore.open(root)
-    for number in count():
-        sample_id = f"{time.time_ns()}-{number}"
-        add_part(store, RECORD, {sample_id: features(1 + number % 4, seed=number)})
-        signal.send(sample_id)
-
-
-def start(
-    target: Callable[..., None], *arguments: object
-) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-    receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=target, args=(*arguments, sender))
-    process.start()
-    sender.close()
-    return process, receiver
-
-
-def kill(process: multiprocessing.process.BaseProcess) -> None:
-    process.kill()  # SIGKILL
-    process.join()
+# Kills
 
 
 @pytest.mark.parametrize(
     ("stage", "orphan"), [("open part", "/.tmp-"), ("finished part", "0123456789abcdef/0")]
 )
 def test_killed_writer_leaves_one_orphan(tmp_path: Path, stage: str, orphan: str) -> None:
-    process, signal = start(write_and_wait, tmp_path / "store", stage)
-    with signal:
-        assert signal.poll(60)
+    with child(write_and_wait, tmp_path / "store", stage) as (process, receiver):
+        assert receive(receiver) == "now"
         kill(process)
     store = FeatureStore.open(tmp_path / "store", create=False)
     report = store.verify()
@@ -74,57 +109,145 @@ def test_killed_writer_leaves_one_orphan(tmp_path: Path, stage: str, orphan: str
     assert store.snapshot().feature_set("avsd", "audio").missing(["committed", "lost"]) == []
 
 
-def test_kills_at_random_instants_lose_no_acknowledged_commit(tmp_path: Path) -> None:
-    acknowledged = []
-    for delay in (0.0, 0.013, 0.037):
-        process, signal = start(commit_for_ever, tmp_path / "store")
-        with signal:
-            acknowledged.append(signal.recv())
-            time.sleep(delay)
-            kill(process)
-            try:
-                while True:
-                    acknowledged.append(signal.recv())
-            except EOFError:
-                pass
-    store = FeatureStore.open(tmp_path / "store", create=False)
-    assert store.verify().ok
-    feature_set = store.snapshot().feature_set("avsd", "audio")
-    assert feature_set.missing(acknowledged) == []
-    # at most the one that was committed but not yet acknowledged, per kill
-    assert len(acknowledged) <= len(feature_set) <= len(acknowledged) + 3
-
-
-def commit_twenty(root: Path, name: str) -> list[int]:
-    """Twenty commits of one part each: a sample of its own and one that every process writes."""
+def test_writer_killed_at_random_instants(tmp_path: Path) -> None:
+    """No part that was reported as finished is lost or changed, and nothing else is ever seen."""
+    root = tmp_path / "store"
     store = FeatureStore.open(root)
     store.register(RECORD)
-    versions = []
-    for number in range(20):
-        with store.writer(RECORD) as writer:
-            writer.write(f"{name}-{number}", features(1, seed=number))
-            writer.write("shared", features(2, seed=number))
-        versions.append(store.commit([writer.close()]))
-    return versions
+    with child(write_for_ever, root, "measured") as (_, receiver):
+        receive(receiver)
+        begin = time.monotonic()
+        for _ in range(3):
+            receive(receiver)
+        three_parts = time.monotonic() - begin
 
+    instants = random.Random(0)
+    acknowledged: set[str] = set()
+    for number in range(NUM_KILLS):
+        with child(write_for_ever, root, f"kill-{number}") as (process, receiver):
+            receive(receiver)
+            time.sleep(instants.uniform(0, three_parts))
+            kill(process)
+            parts = [PartRecord.from_json(text) for text in rest_of(receiver)]
+        store.commit(parts)
+        acknowledged.update(sample_ids_of(parts))
+        feature_set = newest(store)
+        assert set(feature_set) == acknowledged
+        assert_whole(feature_set, sample_ids_of(parts))
+        if number % VERIFY_EVERY == 0:
+            assert store.verify().problems == ()
 
-def test_racing_processes_lose_nothing(tmp_path: Path) -> None:
-    # both also race to create the store and to register the feature set
-    with spawn.Pool(2) as pool:
-        jobs = [pool.apply_async(commit_twenty, (tmp_path / "store", name)) for name in ("left", "right")]
-        versions = [version for job in jobs for version in job.get(timeout=120)]
-    store = FeatureStore.open(tmp_path / "store", create=False)
-    assert sorted(versions) == list(range(1, 41))
-    feature_set = store.snapshot().feature_set("avsd", "audio")
-    assert set(feature_set.sample_ids) == {f"{name}-{n}" for name in ("left", "right") for n in range(20)} | {
-        "shared"
-    }
     report = store.verify()
-    assert report.ok
-    assert (report.num_rows, report.orphans) == (80, ())
-    assert store.query("SELECT count(*) AS n FROM feature_sets").to_pylist() == [{"n": 1}]
-    # one half-way snapshot sees exactly the first commits
-    assert store.query("SELECT * FROM features", version=7).num_rows == 7 + 1
+    assert report.problems == ()
+    assert report.num_rows == len(acknowledged) > 0
+    assert_whole(newest(store), sorted(acknowledged))
+    # kills fell into parts that were being written; a part that nobody heard of is the other orphan
+    assert any("/.tmp-" in orphan for orphan in report.orphans)
+
+
+def test_committer_killed_at_random_instants(tmp_path: Path) -> None:
+    """Acknowledged commits stay, a commit of two parts is there or not, and samples are whole or absent."""
+    root = tmp_path / "store"
+    store = FeatureStore.open(root)
+    store.register(RECORD)
+    # so that kills fall into checkpoints of the table's log too
+    DeltaTable(root / "catalog").alter.set_table_properties({"delta.checkpointInterval": "5"})
+    one_commit = 0.0
+    for number in range(3):
+        with child(commit_for_ever, root, f"measured-{number}") as (process, receiver):
+            receive(receiver)
+            begin = time.monotonic()
+            receive(receiver)
+            one_commit = max(one_commit, time.monotonic() - begin)
+            kill(process)
+    seen = set(newest(store))
+
+    instants = random.Random(1)
+    num_absent = num_unacknowledged = 0
+    for number in range(NUM_KILLS):
+        version = store.snapshot().version
+        with child(commit_for_ever, root, f"kill-{number}") as (process, receiver):
+            attempted = [receive(receiver)]
+            time.sleep(instants.uniform(0, 1.2 * one_commit))
+            kill(process)
+            messages = rest_of(receiver)
+        versions = messages[::2]
+        attempted += messages[1::2]
+        feature_set = newest(store)
+        assert versions == list(range(version + 1, version + 1 + len(versions)))
+        # at most the last commit may have landed without word of it
+        num_landed = feature_set.version - version
+        assert num_landed - len(versions) in (0, len(attempted) - len(versions))
+        landed = [sample_id for ids in attempted[:num_landed] for sample_id in ids]
+        assert set(feature_set) - seen == set(landed)
+        assert seen <= set(feature_set)
+        assert_whole(feature_set, landed)
+        seen.update(landed)
+        num_absent += num_landed < len(attempted)
+        num_unacknowledged += num_landed > len(versions)
+        if number % VERIFY_EVERY == 0:
+            assert store.verify().problems == ()
+
+    report = store.verify()
+    assert report.problems == ()
+    assert report.num_rows == len(seen)
+    assert_whole(newest(store), sorted(seen))
+    print(f"{num_absent} kills before the commit landed, {num_unacknowledged} between that and its word")
+    # kills fell on both sides of the instant at which a commit lands
+    assert 0 < num_absent < NUM_KILLS
+
+
+# Races
+
+
+def commit_a_hundred(root: Path, name: str, start: ProcessBarrier, sender: Connection) -> None:
+    """A hundred commits of one part each: a sample of its own and one that every process writes."""
+    store = FeatureStore.open(root)
+    store.register(RECORD)
+    parts = []
+    for number in range(100):
+        with store.writer(RECORD) as writer:
+            writer.write(f"{name}-{number}", features_of(f"{name}-{number}"))
+            writer.write("shared", features_of(f"shared {name}-{number}"))
+        parts.append(writer.close())
+    start.wait(60)
+    for part in parts:
+        sender.send(store.commit([part]))
+
+
+def test_two_processes_race_two_hundred_commits(tmp_path: Path) -> None:
+    """No commit is lost, and the newest value of the sample that both write is the one committed last."""
+    root = tmp_path / "store"
+    start = fork_server.Barrier(2)
+    # both also race to create the store and to register the feature set
+    with (
+        child(commit_a_hundred, root, "left", start) as (_, left),
+        child(commit_a_hundred, root, "right", start) as (_, right),
+    ):
+        versions = {
+            f"{name}-{number}": receive(receiver)
+            for number in range(100)
+            for name, receiver in (("left", left), ("right", right))
+        }
+    assert sorted(versions.values()) == list(range(1, 201))
+    store = FeatureStore.open(root, create=False)
+    report = store.verify()
+    assert report.problems == ()
+    assert (report.version, report.num_rows, report.orphans) == (200, 400, ())
+    rows = store.query("SELECT count(*) AS n FROM feature_sets").to_pylist()
+    assert rows == [{"n": 1}]
+
+    feature_set = store.snapshot().feature_set("avsd", "audio")
+    assert set(feature_set) == {"shared", *versions}
+    assert_whole(feature_set, list(versions))
+    name_at = {version: name for name, version in versions.items()}
+    for version in [200, *random.Random(2).sample(range(1, 200), 6)]:
+        snapshot = store.snapshot(version).feature_set("avsd", "audio")
+        assert len(snapshot) == version + 1
+        assert_same(snapshot["shared"], features_of(f"shared {name_at[version]}"))
+
+    rows = store.query("SELECT sample_id, commit_seq FROM features WHERE sample_id <> 'shared'").to_pylist()
+    assert {row["sample_id"]: row["commit_seq"] for row in rows} == versions
 
 
 def test_racing_creators_make_each_table_once(tmp_path: Path) -> None:
