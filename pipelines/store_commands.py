@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import store_upkeep_commands
-from pipelines.store_options import opened, size, snapshot_of, store_option, version_option
+from pipelines import store_transfer_commands, store_upkeep_commands
+from pipelines.store_options import (
+    feature_set_named,
+    opened,
+    size,
+    snapshot_of,
+    store_option,
+    version_option,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,12 +107,7 @@ def show(feature_set: str, url: str, version: str | None) -> None:
     """Show all that is known of FEATURE_SET, written dataset/channel or dataset/channel/fingerprint, as JSON."""
     from dataclasses import asdict
 
-    from pipelines.errors import PipelineError
-
-    parts = feature_set.split("/")
-    if len(parts) not in (2, 3):
-        raise PipelineError(f"{feature_set!r} names no feature set; write dataset/channel[/fingerprint]")
-    found = snapshot_of(opened(url), version).feature_set(*parts)
+    found = feature_set_named(feature_set, url, version)
     steps = found.lengths(found.sample_ids)
     content = {
         **asdict(found.record),
@@ -196,7 +198,7 @@ def missing(
         click.echo(f"{sample_id}\t{failure.message if failure else 'not extracted yet'}")
 
 
-for command in store_upkeep_commands.COMMANDS:
+for command in (*store_upkeep_commands.COMMANDS, *store_transfer_commands.COMMANDS):
     store.add_command(command)
 
 

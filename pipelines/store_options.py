@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from store import FeatureStore, Snapshot
+    from store import FeatureSet, FeatureStore, Snapshot
 
 store_option = click.option(
     "--store",
@@ -39,6 +39,16 @@ def snapshot_of(store: FeatureStore, version: str | None) -> Snapshot:
         return store.snapshot(at=datetime.fromisoformat(version))
     except ValueError:
         return store.snapshot(tag=version)
+
+
+def feature_set_named(name: str, url: str, version: str | None) -> FeatureSet:
+    """The feature set written dataset/channel or dataset/channel/fingerprint, at a version."""
+    from pipelines.errors import PipelineError
+
+    parts = name.split("/")
+    if len(parts) not in (2, 3):
+        raise PipelineError(f"{name!r} names no feature set; write dataset/channel[/fingerprint]")
+    return snapshot_of(opened(url), version).feature_set(*parts)
 
 
 def size(num_bytes: int) -> str:
