@@ -229,8 +229,6 @@ def _import(label: str, source: Path, options: dict[str, Any], function: Callabl
         report = function(store, part_bytes=options["part_megabytes"] * 1_000_000, progress=stage.update)
     _echo_some("skipped", [str(skipped) for skipped in report.skipped])
     _echo_some("failed", [f"{failure.sample_id}: {failure.message}" for failure in report.failed])
-    for note in report.notes:
-        click.echo(f"note: {note}")
     click.echo(report.summary())
     if report.failed:
         raise PipelineError(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from store.durable import sync_path
@@ -45,7 +45,7 @@ SCHEMAS: dict[TableName, pa.Schema] = {
         _FEATURE_SET_KEY
         | {"sample_id": _text, "part": _text, "row0": _whole, "row1": _whole, "nbytes": _whole}
         | {"crc32c": _whole, "op": _text, "commit_seq": _whole},
-        {"duration": _real, "fps": _real, "n_frames": _whole, "source_hash": _text},
+        {"duration": _real, "fps": _real, "n_frames": _whole, "source_hash": _text, "attributes": _text},
     ),
     "samples": _schema(
         {"dataset": _text, "sample_id": _text, "media": _text, "commit_seq": _whole},
@@ -188,13 +188,32 @@ def read(
     """
     chosen = list(columns or SCHEMAS[name].names)
     predicate = " AND ".join(f"{column} = '{value}'" for column, value in (where or {}).items())
+    table = _open(location, name, version)
+    there = {field.name for field in table.schema().fields}
     try:
-        reader = _open(location, name, version).scan(columns=chosen, predicate=predicate or None)
+        reader = table.scan(
+            columns=[column for column in chosen if column in there], predicate=predicate or None
+        )
         rows = pa.table(reader)
     except (DeltaError, OSError) as error:
         raise _table_error("read", location, name, error) from error
+    for column in chosen:
+        if column not in there:  # a version from before the column was added
+            rows = rows.append_column(column, pa.nulls(len(rows), SCHEMAS[name].field(column).type))
     # delta-rs hands out string views, which pyarrow cannot sort
     return rows.select(chosen).cast(pa.schema([SCHEMAS[name].field(column) for column in chosen]))
+
+
+def add_new_columns(location: Location, name: TableName) -> None:
+    """Adds the columns that an older format did not have; rows that are there have no value in them."""
+    table = _open(location, name)
+    there = {field.name for field in table.schema().fields}
+    new = [field for field in Schema.from_arrow(SCHEMAS[name]).fields if field.name not in there]
+    if new:
+        try:
+            table.alter.add_columns(new)
+        except (DeltaError, OSError) as error:
+            raise _table_error("change", location, name, error) from error
 
 
 def data_files(location: Location, name: TableName, version: int | None = None) -> list[str]:

@@ -1,5 +1,6 @@
 """Making few big parts of many small ones, while others read and write."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -107,7 +108,10 @@ def _move(
     with PartWriter(location, record) as writer:
         for row in group:
             writer.write(
-                row["sample_id"], features[row["sample_id"]], **{name: row[name] for name in _ABOUT_MEDIA}
+                row["sample_id"],
+                features[row["sample_id"]],
+                **{name: row[name] for name in _ABOUT_MEDIA},
+                attributes=None if row["attributes"] is None else json.loads(row["attributes"]),
             )
             if writer.last_row.crc32c != row["crc32c"]:
                 raise DamagedPartError(

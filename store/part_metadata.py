@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import zarr
 from zarr.core.buffer import Buffer
@@ -17,6 +18,7 @@ def write_metadata(
     folder: Path,
     record: FeatureSetRecord,
     sample_ids: list[str],
+    sample_attributes: list[dict[str, Any] | None],
     timestamps: Array,
     row_offsets: Array,
     checksums: Array,
@@ -24,6 +26,7 @@ def write_metadata(
     """Makes `folder` a Zarr v3 group around the shards that are already in it.
 
     Args:
+        sample_attributes: of each sample, see `PartWriter.write`.
         timestamps: (sum T,) float64. row_offsets: (n + 1,) int64. checksums: (n,) uint32, crc32c per sample.
     """
     total_steps = len(timestamps)
@@ -36,6 +39,7 @@ def write_metadata(
             "format_version": FORMAT_VERSION,
             "feature_set": asdict(record),
             "sample_ids": sample_ids,
+            "sample_attributes": sample_attributes,
             "rate_hz": record.rate_hz,
             "shape_legend": "T time steps of all samples, S tokens per step, D dimension",
             "writer": f"{WRITER}, zarr-python {zarr.__version__}",

@@ -5,13 +5,16 @@ the small arrays, and publishes the folder: a rename in a local store, an upload
 killed at any instant leaves an orphan that no committed row names.
 """
 
+import json
 import shutil
+from collections.abc import Mapping
 from io import FileIO
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
-from store.errors import FeatureShapeError, FeatureValueError, SampleIdError, StoreError
+from store.errors import FeatureShapeError, FeatureValueError, SampleError, SampleIdError, StoreError
 from store.features import Array, Features, FeatureSetRecord
 from store.location import Location
 from store.part_layout import (
@@ -75,6 +78,7 @@ class PartWriter:
         fps: float | None = None,
         n_frames: int | None = None,
         source_hash: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Appends one sample.
 
@@ -83,13 +87,16 @@ class PartWriter:
             features: tensors as the feature set says. Every value must be finite, unless the tensor's layout
                 lets NaN through; a timestamp may be NaN ("time has no meaning") but not infinite.
             duration (seconds), fps, n_frames, source_hash: of the media; go into the catalog.
+            attributes: what else is known of these features, as plain JSON values; goes into the catalog and
+                the part.
 
-        Raises SampleIdError, FeatureShapeError or FeatureValueError, with nothing written and the writer
-        still usable; StoreError when the bytes cannot be written, which aborts the part.
+        Raises SampleIdError, FeatureShapeError, FeatureValueError or SampleError (attributes), with nothing
+        written and the writer still usable; StoreError when the bytes cannot be written, which aborts the part.
         """
         self._check_usable()
         self._check_sample_id(sample_id)
         tensors = self._checked_tensors(sample_id, features)
+        about = _as_json(sample_id, attributes)
         timestamps = np.ascontiguousarray(features.timestamps)
         crc, nbytes = 0, 0
         try:
@@ -113,6 +120,7 @@ class PartWriter:
                 fps=fps,
                 n_frames=n_frames,
                 source_hash=source_hash,
+                attributes=about,
             )
         )
         self._sample_ids.add(sample_id)
@@ -229,6 +237,9 @@ class PartWriter:
             self._folder,
             self._feature_set,
             sample_ids=[row.sample_id for row in self._rows],
+            sample_attributes=[
+                None if row.attributes is None else json.loads(row.attributes) for row in self._rows
+            ],
             timestamps=np.concatenate(self._timestamps),
             row_offsets=np.array([0, *(row.row1 for row in self._rows)], dtype=np.int64),
             checksums=np.array([row.crc32c for row in self._rows], dtype=np.uint32),
@@ -245,6 +256,17 @@ class PartWriter:
             f"cannot write a part at {error.filename or self._location.url}: {error.strerror}; "
             "check the permissions and the free space there"
         )
+
+
+def _as_json(sample_id: str, attributes: Mapping[str, Any] | None) -> str | None:
+    if attributes is None:
+        return None
+    try:
+        return json.dumps(dict(attributes), allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise SampleError(
+            sample_id, f"attributes are not JSON ({error}); keep plain values in them"
+        ) from error
 
 
 def _write_all(file: FileIO, rest: memoryview) -> None:

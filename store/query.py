@@ -25,7 +25,7 @@ WITH latest AS (
     ) = 1
 )
 SELECT l.dataset, l.channel, l.fingerprint, f.extractor, f.version, f.rate_hz, l.sample_id, s.split,
-       l.row1 - l.row0 AS steps, l.nbytes, l.duration, l.fps, l.n_frames, l.source_hash,
+       l.row1 - l.row0 AS steps, l.nbytes, l.duration, l.fps, l.n_frames, l.source_hash, l.attributes,
        l.part, l.row0, l.row1, l.crc32c, l.commit_seq
 FROM latest l
 LEFT JOIN feature_sets f USING (dataset, channel, fingerprint)

@@ -14,6 +14,7 @@ class PartRow:
         crc32c: over the sample's bytes: each tensor in the feature set's order, then its timestamps (f8).
         duration (seconds), fps, n_frames: of the media, None where unknown.
         source_hash: of the media that the features were made from.
+        attributes: JSON object of what else is known of these features, such as the cameras of an exo take.
         op: "put".
     """
 
@@ -27,6 +28,7 @@ class PartRow:
     fps: float | None
     n_frames: int | None
     source_hash: str | None
+    attributes: str | None = None
     op: str = "put"
 
 

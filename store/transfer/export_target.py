@@ -1,5 +1,6 @@
 """What every export has in common: samples in order, and a target that appears only when it is whole."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,11 +53,16 @@ def media_facts(store: FeatureStore, feature_set: FeatureSet) -> dict[str, Media
     record = feature_set.record
     # the record has checked the names: there is no quote in them
     rows = store.query(
-        "SELECT sample_id, duration, fps, n_frames, source_hash FROM features WHERE "
+        "SELECT sample_id, duration, fps, n_frames, source_hash, attributes FROM features WHERE "
         f"dataset = '{record.dataset}' AND channel = '{record.channel}' AND fingerprint = '{record.fingerprint}'",
         feature_set.version,
     )
-    return {row.pop("sample_id"): MediaFacts(**row) for row in rows.to_pylist()}
+    facts = {}
+    for row in rows.to_pylist():
+        sample_id, attributes = row.pop("sample_id"), row.pop("attributes")
+        known = None if attributes is None else json.loads(attributes)
+        facts[sample_id] = MediaFacts(**row, attributes=known)
+    return facts
 
 
 def _check_free(target: Path) -> None:

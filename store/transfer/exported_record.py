@@ -38,7 +38,8 @@ def media_from_json(content: Mapping[str, Any], where: str) -> MediaFacts:
 
     Raises UnusableFileError for a fact of another type.
     """
-    kinds = {"duration": (int, float), "fps": (int, float), "n_frames": (int,), "source_hash": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {"duration": (int, float), "fps": (int, float), "n_frames": (int,)}
+    kinds |= {"source_hash": (str,), "attributes": (dict,)}
     given = {field.name: content[field.name] for field in fields(MediaFacts) if field.name in content}
     for name, value in given.items():
         if type(value) not in kinds[name]:

@@ -5,8 +5,7 @@
 What each kind's files look like is in `store.transfer.release_kinds`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from store.transfer.errors import DuplicateSourceError, ImportSettingsError, Unu
 from store.transfer.import_stream import (
     PART_BYTES,
     ImportReport,
+    MediaFacts,
     Progress,
     SampleSource,
     import_samples,
@@ -83,8 +83,7 @@ def import_release(
 ) -> ImportReport:
     """Imports what the feature set does not have yet; bad files become failures and the others go on.
 
-    The names of an exo take's cameras, in the order of their interleaving, are in the feature set's config
-    under "cameras"; a config is written once, so the report says where a later import found other takes.
+    The names of an exo take's cameras, in the order of their interleaving, are the sample's attribute "cameras".
 
     Raises SourceNotFoundError, DuplicateSourceError naming both files, UnusableFileError when no file is there
     to tell the dtype, StoreError when the store cannot be written.
@@ -101,31 +100,28 @@ def import_release(
             sample_id,
             str(found.folder / (_parent(paths[0]) if kind.several_files else paths[0])),
             partial(_load, found.folder, tuple(paths), kind, dtype),
+            MediaFacts(attributes={"cameras": _cameras(paths)} if kind.several_files else None),
         )
         for sample_id, paths in found.samples.items()
     ]
-    cameras = _cameras(found) if kind.several_files else {}
-    report = import_samples(
+    return import_samples(
         store,
-        _record(settings, kind, dtype, cameras),
+        _record(settings, kind, dtype),
         sources,
         skipped=found.skipped,
         part_bytes=part_bytes,
         progress=progress,
     )
-    return replace(report, notes=_camera_notes(report.record, cameras))
 
 
-def _record(
-    settings: ReleaseImport, kind: ReleaseKind, dtype: DtypeName, cameras: Mapping[str, list[str]]
-) -> FeatureSetRecord:
+def _record(settings: ReleaseImport, kind: ReleaseKind, dtype: DtypeName) -> FeatureSetRecord:
     return imported_record(
         settings.dataset,
         settings.channel or settings.kind,
         settings.made_by or kind.made_by,
         TensorLayout("values", kind.tokens, kind.dim, dtype),
         kind.rate_hz,
-        {"imported": f"release {settings.kind}", **({"cameras": dict(cameras)} if cameras else {})},
+        {"imported": f"release {settings.kind}"},
     )
 
 
@@ -174,11 +170,9 @@ def _parent(path: str) -> PurePosixPath:
     return PurePosixPath(path).parent
 
 
-def _cameras(found: FoundFiles) -> dict[str, list[str]]:
-    """Sample id -> the names of its cameras in their order."""
-    return {
-        sample_id: [PurePosixPath(path).stem for path in paths] for sample_id, paths in found.samples.items()
-    }
+def _cameras(paths: list[str]) -> list[str]:
+    """The names of a take's cameras, from the names of its files."""
+    return [PurePosixPath(path).stem for path in paths]
 
 
 def _check_cameras(found: FoundFiles) -> None:
@@ -191,14 +185,3 @@ def _check_cameras(found: FoundFiles) -> None:
                     f"{printable(left)} and {printable(right)} in {found.folder} are both camera "
                     f"{PurePosixPath(left).stem!r} of sample {sample_id!r}; give an id pattern that tells them apart"
                 )
-
-
-def _camera_notes(record: FeatureSetRecord, cameras: Mapping[str, list[str]]) -> tuple[str, ...]:
-    kept = record.config.get("cameras", {})
-    other = sorted(sample_id for sample_id, names in cameras.items() if kept.get(sample_id) != names)
-    if not other:
-        return ()
-    return (
-        f"the camera names of {len(other)} takes, such as {other[0]!r}: {cameras[other[0]]}, are not in the feature "
-        "set's config, which an earlier import wrote; their order in the features is that of the file names",
-    )

@@ -4,8 +4,9 @@ Memory is bounded by one sample, and a killed import loses at most the part that
 one does only what is missing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from store.errors import SampleError
 from store.feature_store import FeatureStore
@@ -27,12 +28,17 @@ def no_progress(done: int, total: int, failed: int) -> None:
 
 @dataclass(frozen=True)
 class MediaFacts:
-    """What the catalog keeps of a sample's media: duration in seconds, frame rate, frames, hash; None if unknown."""
+    """What the catalog keeps of a sample's media: duration in seconds, frame rate, frames, hash; None if unknown.
+
+    Attributes:
+        attributes: what else is known of the features, as plain JSON values.
+    """
 
     duration: float | None = None
     fps: float | None = None
     n_frames: int | None = None
     source_hash: str | None = None
+    attributes: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,6 @@ class ImportReport:
         total: samples that were found; `imported` + `already_present` + len(`failed`).
         failed: what could not be imported, also recorded in the store's `failures`.
         skipped: files that belong to no sample.
-        notes: what else a person should know.
     """
 
     record: FeatureSetRecord
@@ -70,7 +75,6 @@ class ImportReport:
     already_present: int
     failed: tuple[FailureRow, ...]
     skipped: tuple[SkippedFile, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line for a person."""
@@ -218,7 +222,16 @@ def _add_unknown_samples(store: FeatureStore, dataset: str, sources: Sequence[Sa
     if unknown:
         store.add_samples(
             [
-                SampleRow(dataset, sample_id, split=None, media="{}", **asdict(media))
+                SampleRow(
+                    dataset,
+                    sample_id,
+                    split=None,
+                    media="{}",
+                    duration=media.duration,
+                    fps=media.fps,
+                    n_frames=media.n_frames,
+                    source_hash=media.source_hash,
+                )
                 for sample_id, media in unknown.items()
             ]
         )

@@ -21,7 +21,14 @@ import numpy as np
 import pytest
 from tiny_store import COMPANION, RECORD, VALUES, add_part, assert_same, features, make_record
 
-from store.errors import FeatureShapeError, FeatureValueError, LayoutConflictError, SampleIdError, StoreError
+from store.errors import (
+    FeatureShapeError,
+    FeatureValueError,
+    LayoutConflictError,
+    SampleError,
+    SampleIdError,
+    StoreError,
+)
 from store.feature_store import FeatureStore
 from store.features import Features, TensorLayout
 from store.records import PartRecord
@@ -165,6 +172,15 @@ class BadInputTests:
                 good[f"good {number}"] = features(1 + number % 3, seed=number)
                 writer.write(f"good {number}", good[f"good {number}"])
         check_only(store, writer.close(), good)
+
+    def test_attributes_are_json(self, store: FeatureStore) -> None:
+        store.register(RECORD)
+        with store.writer(RECORD) as writer:
+            for attributes in ({"camera": GOOD.values}, {"x": float("nan")}, {("a",): 1}):
+                with pytest.raises(SampleError, match="'a': attributes are not JSON"):
+                    writer.write("a", GOOD, attributes=attributes)
+            writer.write("a", GOOD, attributes={"cameras": ["ünï"]})
+        check_only(store, writer.close(), {"a": GOOD})
 
     def test_torch_tensors_are_refused(self, store: FeatureStore) -> None:
         torch = pytest.importorskip("torch")

@@ -1,5 +1,6 @@
 """The contract of versions: snapshots by time and tag, differences, compaction and vacuum."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -98,6 +99,21 @@ class VersionTests:
         assert len(store.diff(6, report.version)) == 0
         assert store.verify().ok
         assert store.compact().num_samples == 0
+
+    def test_compact_keeps_what_is_known_of_a_sample(self, store: FeatureStore) -> None:
+        store.register(RECORD)
+        for name, cameras in (("a", ["cam1", "cam2"]), ("b", ["cam7"])):
+            with store.writer(RECORD) as writer:
+                writer.write(
+                    name, features(1), source_hash=f"hash of {name}", attributes={"cameras": cameras}
+                )
+            store.commit([writer.close()])
+        assert store.compact().num_samples == 2
+        rows = store.query("SELECT source_hash, attributes FROM features ORDER BY sample_id").to_pylist()
+        assert [(row["source_hash"], json.loads(row["attributes"])) for row in rows] == [
+            ("hash of a", {"cameras": ["cam1", "cam2"]}),
+            ("hash of b", {"cameras": ["cam7"]}),
+        ]
 
     def test_compact_leaves_big_parts_and_old_rows(self, store: FeatureStore) -> None:
         add_part(store, RECORD, {"big": features(40)})

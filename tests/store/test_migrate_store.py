@@ -33,8 +33,11 @@ def test_first_format_is_refused_and_migrated(tmp_path: Path) -> None:
         "c",
     ]
     assert store.query("SELECT * FROM instructions").num_rows == 0
+    for version in (1, 2, 3):
+        rows = store.query("SELECT attributes FROM features", version).to_pylist()
+        assert rows == [{"attributes": None}] * 2
     assert store.known_failures("avsd", "audio", newest.record.fingerprint)["c"].message == "no audio track"
-    assert store.tag("migrated") == 2
+    assert store.tag("migrated") == 3
     assert store.verify().ok
     assert migrate_store(root) == (2, 2)
 
