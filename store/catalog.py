@@ -77,6 +77,8 @@ SCHEMAS: dict[TableName, pa.Schema] = {
 _log = logging.getLogger(__name__)
 _TREE_DRAWING = re.compile("\x1b\\[[0-9;]*m|\u21b3")
 _CHECKPOINT_INTERVAL = 100
+# What comes after a commit has landed must not make it look like one that failed.
+_NOTHING_AFTER = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _MAX_ATTEMPTS = 1000
 _LONGEST_PAUSE_SECONDS = 0.25
 
@@ -150,10 +152,7 @@ def append(location: Location, name: TableName, rows: Rows | Callable[[int], Row
                 mode="append",
                 # A retry of delta-rs would land on a later version than `commit_seq` says.
                 commit_properties=CommitProperties(max_commit_retries=0),
-                # It comes after the commit has landed: its failure must not look like one of the commit.
-                post_commithook_properties=PostCommitHookProperties(
-                    create_checkpoint=False, cleanup_expired_logs=False
-                ),
+                post_commithook_properties=_NOTHING_AFTER,
             )
         except (DeltaError, OSError) as error:
             table = _open(location, name)
@@ -225,11 +224,12 @@ def merge_small_files(location: Location, name: TableName) -> None:
     """Rewrites the table's many small files into few; versions before keep theirs."""
     table = _open(location, name)
     try:
-        merged = table.optimize.compact()
+        merged = table.optimize.compact(post_commithook_properties=_NOTHING_AFTER)
     except (DeltaError, OSError) as error:
         raise _table_error("compact", location, name, error) from error
     if merged["numFilesAdded"]:
         _make_durable(location, name, int(table.version()))
+        _make_checkpoint(location, name, table)
 
 
 def _columns(name: TableName, rows: Rows, commit_seq: int) -> pa.Table:
