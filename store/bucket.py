@@ -20,7 +20,6 @@ import numpy as np
 from fsspec.utils import merge_offset_ranges
 
 from store.errors import DamagedPartError, StoreError
-from store.features import Array
 from store.location import OBJECT_STORES, ByteRange, FoundPart
 from store.part_layout import PARTS
 
@@ -200,10 +199,6 @@ class BucketFiles:
                     "run `pave store verify` on the store"
                 )
             one.buffer[:] = piece
-
-    def view(self, path: str, offset: int, nbytes: int) -> Array:
-        """Always raises StoreError: objects cannot be mapped."""
-        raise StoreError(f"{self._url} has no files to map; read with features[sample_id] or read_into")
 
 
 @contextmanager

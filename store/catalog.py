@@ -215,9 +215,16 @@ def add_new_columns(location: Location, name: TableName) -> None:
             raise _table_error("change", location, name, error) from error
 
 
-def data_files(location: Location, name: TableName, version: int | None = None) -> list[str]:
-    """Addresses of the Parquet files that hold the table's rows, each row once."""
-    return list(_open(location, name, version).file_uris())
+def data_files(location: Location, name: TableName, version: int | None = None) -> list[str] | None:
+    """Paths of the Parquet files that hold the table's rows, each row once; None in an object store.
+
+    Files from before a column was added do not have it.
+    """
+    if location.folder is None:
+        return None
+    # not `file_uris`, which gives the folders percent-encoded
+    actions = pa.table(_open(location, name, version).get_add_actions())
+    return [str(location.folder / name / path) for path in actions["path"].to_pylist()]
 
 
 def merge_small_files(location: Location, name: TableName) -> None:

@@ -13,6 +13,7 @@ from store import catalog
 from store.errors import DamagedPartError, SampleError
 from store.feature_set import FeatureSet
 from store.features import FeatureSetRecord
+from store.kept_rows import newest_rows
 from store.location import Location
 from store.part_writer import PartWriter
 from store.snapshot import latest_rows, registered_feature_sets
@@ -51,7 +52,7 @@ def compact_store(
     groups = []
     for record in registered_feature_sets(location).values():
         where = {"dataset": record.dataset, "channel": record.channel, "fingerprint": record.fingerprint}
-        rows = latest_rows(catalog.read(location, "catalog", where=where))
+        rows = newest_rows(location, catalog.latest_version(location, "catalog"), where)
         groups += [(record, where, group) for group in _groups(rows, target_bytes)]
     total, done = sum(len(group) for _, _, group in groups), 0
     moved: list[dict[str, Any]] = []
@@ -80,13 +81,13 @@ def compact_store(
 
 
 def _groups(rows: pa.Table, target_bytes: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows of small parts, those of each new part together; none where that saves no part."""
+    """Rows (sorted by part) of small parts, those of each new part together; none where that saves no part."""
     sizes = rows.group_by("part").aggregate([("nbytes", "sum")])
     small = sizes.filter(pc.less(sizes["nbytes_sum"], target_bytes / 2))["part"]
     rows = rows.filter(pc.is_in(rows["part"], value_set=small.combine_chunks()))
     group: list[dict[str, Any]] = []
     size = 0
-    for row in rows.sort_by([("part", "ascending"), ("row0", "ascending")]).to_pylist():
+    for row in rows.to_pylist():
         if group and size + row["nbytes"] > target_bytes:
             yield group
             group, size = [], 0
@@ -103,8 +104,7 @@ def _move(
 
     Raises DamagedPartError or SampleError when a sample cannot be read back as it was written.
     """
-    rows = pa.Table.from_pylist(group).sort_by("sample_id")
-    features = FeatureSet(location, record, -1, rows)
+    features = FeatureSet(location, record, -1, latest_rows(pa.Table.from_pylist(group)))
     with PartWriter(location, record) as writer:
         for row in group:
             writer.write(
@@ -121,7 +121,7 @@ def _move(
     landed: list[dict[str, Any]] = []
 
     def still_newest(version: int) -> list[dict[str, Any]]:
-        newest = latest_rows(catalog.read(location, "catalog", version=version, where=where))
+        newest = newest_rows(location, version, where)
         places = set(zip(newest["part"].to_pylist(), newest["row0"].to_pylist(), strict=True))
         landed[:] = [row for row in group if (row["part"], row["row0"]) in places]
         ids = {row["sample_id"] for row in landed}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from store.errors import FeatureShapeError, MissingSampleError, StoreError
 from store.features import Array, Features, FeatureSetRecord, TensorLayout
 from store.location import ByteRange, Location
+from store.mapped_parts import MappedParts
 from store.part_layout import TIMESTAMPS_FILE, as_bytes, shard_file
 from store.sample_index import SampleIndex
 
@@ -29,12 +30,13 @@ class FeatureSet:
     """
 
     def __init__(self, location: Location, record: FeatureSetRecord, version: int, rows: pa.Table) -> None:
-        """Args: rows: `sample_id`, `part`, `row0`, `row1`, sorted by sample_id, one row per sample."""
+        """Args: rows: from `latest_rows`: one row per sample, in the order of `id_hash`."""
         self.record = record
         self.version = version
         self._files = location.reader()
-        self._index = SampleIndex.from_sorted(rows["sample_id"].combine_chunks())
-        parts = rows["part"].combine_chunks().dictionary_encode()
+        self._mapped = None if location.folder is None else MappedParts(location.folder, record)
+        self._index = SampleIndex.from_hashed(rows["sample_id"].combine_chunks(), rows["id_hash"].to_numpy())
+        parts = rows["part"].combine_chunks()
         self._parts: list[str] = parts.dictionary.to_pylist()
         self._part: Array = parts.indices.to_numpy()
         self._row0: Array = rows["row0"].to_numpy()
@@ -48,17 +50,16 @@ class FeatureSet:
 
     def __iter__(self) -> Iterator[str]:
         """The sample ids, sorted."""
-        return iter(self._index)
+        return iter(self.sample_ids)
 
     @property
     def sample_ids(self) -> list[str]:
         """The sample ids, sorted; a new list each time."""
-        return list(self._index)
+        return sorted(self._index.to_list())
 
     def missing(self, sample_ids: Sequence[str]) -> list[str]:
         """Those of `sample_ids` that have no features here, in the order given."""
-        present = set(self._index)
-        return [sample_id for sample_id in sample_ids if sample_id not in present]
+        return self._index.absent(sample_ids)
 
     def lengths(self, sample_ids: Sequence[str]) -> Array:
         """Time steps of each sample, (B,) int64, without reading any features."""
@@ -67,9 +68,12 @@ class FeatureSet:
     def __getitem__(self, sample_id: str) -> Features:
         """The features of one sample, in memory of their own.
 
-        Raises MissingSampleError when it is not here, DamagedPartError when its bytes cannot be read.
+        In a store on this machine they are copied out of mapped files, which is the quickest way. Raises
+        MissingSampleError when it is not here, DamagedPartError when its bytes cannot be read.
         """
         row = self._find(sample_id)
+        if self._mapped is not None:
+            return self._mapped.copy(*self._place(row))
         steps = int(self._row1[row] - self._row0[row])
         tensors = {
             layout.name: np.empty((steps, layout.tokens, layout.dim), layout.numpy_dtype)
@@ -87,19 +91,14 @@ class FeatureSet:
         They stay valid for as long as somebody holds them. Raises as `fs[sample_id]` does, and StoreError
         where the store is not in files of this machine.
         """
-        row = self._find(sample_id)
-        steps = int(self._row1[row] - self._row0[row])
-        tensors = {}
-        for layout in self.record.tensors:
-            path, offset = self._tensor_at(row, layout)
-            content = self._files.view(path, offset, steps * layout.row_bytes)
-            tensors[layout.name] = content.view(layout.numpy_dtype).reshape(steps, layout.tokens, layout.dim)
-        path, offset = self._timestamps_at(row)
-        timestamps = self._files.view(path, offset, steps * _TIMESTAMP.itemsize).view(_TIMESTAMP)
-        return Features(tensors.pop("values"), timestamps, tensors)
+        if self._mapped is None:
+            raise StoreError(
+                f"{self.record.name} is not in files of this machine; read with features[sample_id] or read_into"
+            )
+        return self._mapped.view(*self._place(self._find(sample_id)))
 
     def read_into(self, sample_ids: Sequence[str], out: Array, tensor: str = "values") -> Array:
-        """Reads one tensor of B samples straight into the caller's batch.
+        """Reads one tensor of B samples straight into the caller's batch, out of mapped files if there are any.
 
         Args:
             out: (B, T_max, S, D), C-contiguous and writable, in the tensor's dtype; for bfloat16 uint16 will
@@ -115,7 +114,8 @@ class FeatureSet:
         layout = self.record.tensor(tensor)
         self._check_batch(out, len(sample_ids), layout)
         rows = [self._find(sample_id) for sample_id in sample_ids]
-        lengths = self._steps(rows)
+        # plain numbers: numpy's calls for single ones would cost more than the copying of small samples
+        lengths = [self._row1.item(row) - self._row0.item(row) for row in rows]
         for sample_id, length in zip(sample_ids, lengths, strict=True):
             if length > out.shape[1]:
                 raise FeatureShapeError(
@@ -123,12 +123,17 @@ class FeatureSet:
                     f"has {length} time steps, but the batch has room for {out.shape[1]}; "
                     "size it by the largest of `lengths(sample_ids)`",
                 )
-        ranges = []
-        for row, length, batch_row in zip(rows, lengths, out, strict=True):
-            ranges.append(self._range(row, layout, batch_row[:length]))
-            batch_row[length:] = 0
-        self._files.read_into(ranges)
-        return lengths
+        batch = out.view(layout.storage_dtype)
+        if self._mapped is not None:
+            for row, length, batch_row in zip(rows, lengths, batch, strict=True):
+                batch_row[:length] = self._mapped.stored(*self._place(row), tensor)
+        else:
+            ranges = zip(rows, lengths, batch, strict=True)
+            self._files.read_into([self._range(row, layout, one[:length]) for row, length, one in ranges])
+        for length, batch_row in zip(lengths, batch, strict=True):
+            if length < len(batch_row):
+                batch_row[length:] = 0
+        return np.array(lengths, dtype=np.int64)
 
     def _find(self, sample_id: str) -> int:
         row = self._index.find(sample_id)
@@ -142,6 +147,10 @@ class FeatureSet:
 
     def _steps(self, rows: list[int]) -> Array:
         return np.array(self._row1[rows] - self._row0[rows], dtype=np.int64)
+
+    def _place(self, row: int) -> tuple[str, int, int]:
+        """Part of the sample at a position of the index, and its rows there."""
+        return self._parts[self._part.item(row)], self._row0.item(row), self._row1.item(row)
 
     def _range(self, row: int, layout: TensorLayout, out: Array) -> ByteRange:
         """The sample's rows of a tensor, to be read into `out`, (T, S, D) and contiguous."""

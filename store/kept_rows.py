@@ -1,5 +1,6 @@
 """Catalog rows that a readable version sees, and what differs between two versions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -44,6 +45,17 @@ def kept_rows(location: Location, retention: Retention | None = None) -> KeptRow
         f"""SELECT * EXCLUDE (until) FROM ({_SPANS}) WHERE op = 'put' AND ({seen}) ORDER BY part, row0""",
     )
     return KeptRows(rows, version, retention)
+
+
+def newest_rows(location: Location, version: int, where: Mapping[str, str]) -> pa.Table:
+    """The `put` rows that a version sees, sorted by part and row0.
+
+    Args: where: column -> safe name (see `check_name`) that it must equal.
+    """
+    return _select(
+        catalog.read(location, "catalog", version=version, where=where),
+        f"SELECT * EXCLUDE (until) FROM ({_SPANS}) WHERE op = 'put' AND until IS NULL ORDER BY part, row0",
+    )
 
 
 def committed_twice(location: Location, version: int) -> pa.Table:

@@ -1,16 +1,12 @@
 """Byte ranges of local files, read straight into the caller's memory."""
 
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from store.errors import DamagedPartError
-from store.features import Array
 from store.location import ByteRange
 
 # Half of the usual soft limit of 1024 would leave too little for the rest of a training process.
@@ -22,13 +18,6 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
-        self._mapped: Array | None = None
-
-    def mapped(self) -> Array:
-        """The whole file as (nbytes,) uint8, read-only; lasts as long as somebody has it."""
-        if self._mapped is None:
-            self._mapped = np.frombuffer(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
-        return self._mapped
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
@@ -62,17 +51,6 @@ class LocalFiles:
         """See `FileReader.read_into`."""
         for one in ranges:
             self._read(one.path, one.offset, one.buffer.data)
-
-    def view(self, path: str, offset: int, nbytes: int) -> Array:
-        """See `FileReader.view`."""
-        try:
-            content = self._file(path).mapped()[offset : offset + nbytes]
-        except (OSError, ValueError) as error:
-            raise DamagedPartError(
-                f"cannot map {self._root / path}: {error}; run `pave store verify` on the store"
-            ) from error
-        self._check_complete(path, nbytes - len(content))
-        return content
 
     def _read(self, path: str, offset: int, view: memoryview) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from store.local_files import LocalFiles
 from store.location import FoundPart
 from store.part_layout import PARTS, TEMPORARY_PREFIX, time_ordered_uuid
 
+_NO_PATH_FOR_TABLES = re.compile(r"[\[\]|\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 _MEMORY_FILES = Path("/dev/shm")
 _memory_root: Path | None = None
 
@@ -95,8 +97,11 @@ class LocalFolder:
 
 
 def local_folder(path: Path) -> LocalFolder:
-    """The place of that path."""
-    return LocalFolder(path.absolute(), str(path.absolute()))
+    """The place of that path; raises StoreError for one that delta-rs would take for an address of another."""
+    path = path.absolute()
+    if wrong := _NO_PATH_FOR_TABLES.search(str(path)):
+        raise StoreError(f"{str(path)!r} has {wrong[0]!r} in it, which no table can have; rename the folder")
+    return LocalFolder(path, str(path))
 
 
 def memory_folder(name: str) -> LocalFolder:

@@ -52,9 +52,6 @@ class FileReader(Protocol):
     def read_into(self, ranges: Sequence[ByteRange]) -> None:
         """Fills all the buffers; raises DamagedPartError for a file that is missing, unreadable or too short."""
 
-    def view(self, path: str, offset: int, nbytes: int) -> Array:
-        """(nbytes,) uint8, read-only, mapped from the file; StoreError where files cannot be mapped."""
-
 
 class Location(Protocol):
     """A place for one store. Pickles; OSError of every method is the place's own."""

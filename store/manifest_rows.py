@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from store.catalog import SCHEMAS, TableName
 from store.errors import SampleIdError, StoreError
 from store.features import check_name
+from store.newest import newest
 from store.records import InstructionRow, SampleRow
 
 # What names a row of each table; a newer row of the same name supersedes it.
@@ -66,16 +67,9 @@ def news(name: TableName, known: pa.Table, given: pa.Table) -> pa.Table:
         connection.register("given", given)
         # EXCEPT treats two NULLs as equal
         changed = connection.sql(
-            f"SELECT {columns} FROM given EXCEPT SELECT {columns} FROM ({newest(name, 'known')})"
+            f"SELECT {columns} FROM given EXCEPT SELECT {columns} FROM ({newest('known', ROW_NAMES[name])})"
         )
         return changed.to_arrow_table().cast(schema)
-
-
-def newest(name: TableName, relation: str) -> str:
-    """SQL for the newest row of each sample or instruction of a relation with the table's columns."""
-    key = ", ".join(ROW_NAMES[name])
-    return f"""SELECT * EXCLUDE (commit_seq) FROM {relation}
-QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY commit_seq DESC) = 1"""
 
 
 def _given_schema(name: TableName) -> pa.Schema:

@@ -20,6 +20,7 @@ from store.location import Location
 from store.part_layout import (
     as_bytes,
     extend_crc32c,
+    is_finite,
     padded_steps,
     parts_folder,
     shard_file,
@@ -211,11 +212,12 @@ class PartWriter:
                     f"{layout.name} is {array.dtype}{list(array.shape)}, but {record.name} stores "
                     f"{layout.dtype}{list(shape)}; cast or reshape it before writing",
                 )
-            if layout.finite and not np.isfinite(array).all():
+            stored = np.ascontiguousarray(array).view(layout.storage_dtype)
+            if layout.finite and not is_finite(stored):
                 raise FeatureValueError(
                     sample_id, f"{layout.name} holds NaN or infinity; every stored value must be finite"
                 )
-            tensors[layout.name] = np.ascontiguousarray(array).view(layout.storage_dtype)
+            tensors[layout.name] = stored
         times = features.timestamps
         if times.shape != (steps,) or times.dtype != np.float64:
             raise FeatureShapeError(

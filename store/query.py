@@ -1,7 +1,7 @@
-"""SQL over the store's tables, with DuckDB.
+"""SQL over the tables of a store, read-only and closed off from everything else.
 
-Views: `features` (the samples that have features in the snapshot, with their feature set and split),
-`samples` and `instructions` (the newest row of each), `feature_sets`, `failures` (every failed attempt).
+Views: `features` (the newest row of each sample in the snapshot, with its feature set and split), `samples` and
+`instructions` (the newest row of each), `feature_sets`, `failures` (every failed attempt).
 """
 
 import duckdb
@@ -9,43 +9,43 @@ import pyarrow as pa
 
 from store import catalog
 from store.errors import QueryError
-from store.manifest_rows import newest
+from store.location import Location
+from store.manifest_rows import ROW_NAMES
+from store.newest import newest
 from store.snapshot import Snapshot
 
-_VIEWS = f"""
-CREATE VIEW samples AS {newest("samples", "sample_rows")};
-CREATE VIEW instructions AS {newest("instructions", "instruction_rows")};
-CREATE VIEW feature_sets AS SELECT DISTINCT * FROM feature_set_rows;
-CREATE VIEW failures AS SELECT * FROM failure_rows;
-CREATE VIEW features AS
-WITH latest AS (
-    SELECT * FROM catalog_rows
-    QUALIFY row_number() OVER (
-        PARTITION BY dataset, channel, fingerprint, sample_id ORDER BY commit_seq DESC, part DESC
-    ) = 1
+_NEWEST_FEATURES = newest(
+    "catalog_rows", ("dataset", "channel", "fingerprint", "sample_id"), "commit_seq DESC, part DESC"
 )
+
+_VIEWS = f"""
+CREATE VIEW samples AS SELECT * EXCLUDE (commit_seq) FROM (
+    {newest("samples_rows", ROW_NAMES["samples"])}
+);
+CREATE VIEW instructions AS SELECT * EXCLUDE (commit_seq) FROM (
+    {newest("instructions_rows", ROW_NAMES["instructions"])}
+);
+CREATE VIEW feature_sets AS SELECT DISTINCT * FROM feature_sets_rows;
+CREATE VIEW failures AS SELECT * FROM failures_rows;
+CREATE VIEW features AS
 SELECT l.dataset, l.channel, l.fingerprint, f.extractor, f.version, f.rate_hz, l.sample_id, s.split,
        l.row1 - l.row0 AS steps, l.nbytes, l.duration, l.fps, l.n_frames, l.source_hash, l.attributes,
        l.part, l.row0, l.row1, l.crc32c, l.commit_seq
-FROM latest l
+FROM ({_NEWEST_FEATURES}) l
 LEFT JOIN feature_sets f USING (dataset, channel, fingerprint)
 LEFT JOIN samples s USING (dataset, sample_id)
 WHERE l.op = 'put'
 """
+_TABLES: tuple[catalog.TableName, ...] = ("catalog", "samples", "instructions", "feature_sets", "failures")
 
 
 def run_query(snapshot: Snapshot, sql: str) -> pa.Table:
-    """The result of one SELECT-like statement over the views; the connection can reach no file.
+    """The result of one SELECT-like statement over the views; it can reach no other file and no variable.
 
     Raises QueryError, in one line, for SQL that is wrong or does anything but read.
     """
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
-        location = snapshot.location
-        connection.register("catalog_rows", catalog.read(location, "catalog", version=snapshot.version))
-        connection.register("sample_rows", catalog.read(location, "samples"))
-        connection.register("instruction_rows", catalog.read(location, "instructions"))
-        connection.register("feature_set_rows", catalog.read(location, "feature_sets"))
-        connection.register("failure_rows", catalog.read(location, "failures"))
+    with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as connection:
+        _add_tables(connection, snapshot)
         connection.execute(_VIEWS)
         connection.execute("SET lock_configuration = true")
         try:
@@ -57,6 +57,39 @@ def run_query(snapshot: Snapshot, sql: str) -> pa.Table:
             return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(_one_line(error)) from error
+
+
+def _add_tables(connection: "duckdb.DuckDBPyConnection", snapshot: Snapshot) -> None:
+    """Makes the relation `TABLE_rows` for each table, and closes the connection off from all other files."""
+    versions = {name: snapshot.version if name == "catalog" else None for name in _TABLES}
+    files = {name: _readable_files(snapshot.location, name, version) for name, version in versions.items()}
+    connection.execute(f"SET allowed_paths = {_list([path for paths in files.values() for path in paths])}")
+    connection.execute("SET enable_external_access = false")
+    for name, version in versions.items():
+        if files[name]:
+            # by name: files from before a column was added do not have it
+            connection.register(f"no_{name}", catalog.SCHEMAS[name].empty_table())
+            connection.execute(
+                f"CREATE VIEW {name}_rows AS FROM no_{name} "
+                f"UNION ALL BY NAME FROM read_parquet({_list(files[name])}, union_by_name = true)"
+            )
+        else:
+            connection.register(f"{name}_rows", catalog.read(snapshot.location, name, version=version))
+
+
+def _readable_files(location: Location, name: catalog.TableName, version: int | None) -> list[str]:
+    """The Parquet files of a table, for DuckDB to read itself; none where the rows have to come through Arrow.
+
+    DuckDB reads only the columns and rows that it needs, in a fifth of the time. It cannot read object stores
+    here, and would take some characters in a path for a pattern.
+    """
+    files = catalog.data_files(location, name, version) or []
+    return [] if set(str(location.folder)) & set("*?[") else files
+
+
+def _list(paths: list[str]) -> str:
+    """An SQL list of texts."""
+    return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
 
 
 def _one_line(error: duckdb.Error) -> str:

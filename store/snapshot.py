@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 from store import catalog
 from store.errors import StoreError, UnknownFeatureSetError
 from store.feature_set import FeatureSet
-from store.features import FeatureSetRecord, check_name
+from store.features import Array, FeatureSetRecord, check_name
 from store.location import Location
 from store.retention import check_kept, read_retention
+from store.sample_index import id_hashes
 
 _READ_COLUMNS = ("fingerprint", "sample_id", "part", "row0", "row1", "op", "commit_seq")
 
@@ -40,13 +41,15 @@ class Snapshot:
         where = {"dataset": dataset, "channel": channel}
         for kind, name in where.items():
             check_name(kind, name)
+        if fingerprint is not None:
+            check_name("fingerprint", fingerprint)
+            where["fingerprint"] = fingerprint
         rows = catalog.read(
             self.location, "catalog", version=self.version, columns=_READ_COLUMNS, where=where
         )
         if fingerprint is None:
             fingerprint = self._only_choice(dataset, channel, rows["fingerprint"].unique().to_pylist())
         record = self._record(dataset, channel, fingerprint)
-        rows = rows.filter(pc.equal(rows["fingerprint"], fingerprint))
         return FeatureSet(self.location, record, self.version, latest_rows(rows))
 
     def _only_choice(self, dataset: str, channel: str, fingerprints: list[str]) -> str:
@@ -91,17 +94,46 @@ def pinned(location: Location, version: int | None) -> Snapshot:
 
 
 def latest_rows(rows: pa.Table) -> pa.Table:
-    """The newest row of each sample of one feature set, sorted by sample id, without deleted samples.
+    """The newest row of each sample of one feature set, without deleted samples, in the order of `id_hash`.
 
     Newest is by `commit_seq`; between racing commits by the part, whose name is ordered by time.
+
+    Returns: columns `sample_id`, `part` (dictionary-encoded), `row0`, `row1` and `id_hash` (see `id_hashes`).
     """
+    hashes = id_hashes(rows["sample_id"])
+    # sorting hash and position as one number is faster than an indirect sort
+    order = np.sort(hashes.astype(np.uint64) << np.uint64(32) | np.arange(len(rows), dtype=np.uint64))
+    order = (order & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    hashes = hashes[order]
+    keep = pc.equal(rows["op"], "put").to_numpy()[order]
+    same_as_next = np.zeros(len(rows) + 1, dtype=bool)
+    same_as_next[1:-1] = hashes[1:] == hashes[:-1]
+    # samples with more than one row, and the few ids that share a hash by chance
+    shared = np.flatnonzero(same_as_next[1:] | same_as_next[:-1])
+    if len(shared):
+        keep[shared] &= _is_newest(rows.take(pa.array(order[shared])))
+    order = order[keep]
+    ids, part = rows["sample_id"].combine_chunks(), rows["part"].dictionary_encode().combine_chunks()
+    columns = {
+        "sample_id": ids.take(pa.array(order)),
+        "part": part.take(pa.array(order)),
+        "row0": rows["row0"].to_numpy()[order],
+        "row1": rows["row1"].to_numpy()[order],
+        "id_hash": hashes[keep],
+    }
+    return pa.table(columns)
+
+
+def _is_newest(rows: pa.Table) -> Array:
+    """Whether each row is the newest of its sample, (n,) bool."""
     newest_last = [("sample_id", "ascending"), ("commit_seq", "ascending"), ("part", "ascending")]
-    rows = rows.take(pc.sort_indices(rows, newest_last)).combine_chunks()
-    is_last = np.ones(len(rows), dtype=bool)
-    if len(rows) > 1:
-        ids = rows["sample_id"]
-        is_last[:-1] = pc.not_equal(ids.slice(0, len(rows) - 1), ids.slice(1)).to_numpy()
-    return rows.filter(pc.and_(pa.array(is_last), pc.equal(rows["op"], "put")))
+    order = pc.sort_indices(rows, newest_last)
+    ids = rows["sample_id"].combine_chunks().take(order)
+    found = np.ones(len(rows), dtype=bool)
+    found[order.to_numpy()[:-1]] = pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)).to_numpy(
+        zero_copy_only=False
+    )
+    return found
 
 
 def registered_feature_sets(location: Location) -> dict[tuple[str, str, str], FeatureSetRecord]:

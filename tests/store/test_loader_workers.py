@@ -18,7 +18,7 @@ import torch
 from tiny_store import RECORD, TinyStore, add_part, assert_same, features, same_bits
 from torch.utils.data import DataLoader, Dataset
 
-from store import local_files
+from store import local_files, mapped_parts
 from store.feature_set import FeatureSet
 from store.feature_store import FeatureStore
 from store.features import Features
@@ -140,12 +140,17 @@ def test_few_files_stay_open_and_none_after_use(
     make_store: Callable[..., TinyStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_files, "_MAX_OPEN_FILES", 3)
+    monkeypatch.setattr(mapped_parts, "_MAX_MAPPED_FILES", 4)  # two parts of two tensors
     tiny = make_store(lengths=((2,), (3,), (1,), (4,)))
     feature_set = tiny.store.snapshot().feature_set("avsd", "audio")
     assert open_files(tmp_path) == []
     for sample_id in [*tiny.samples, *tiny.samples]:
         assert_same(feature_set[sample_id], tiny.samples[sample_id])
-        assert 0 < len(open_files(tmp_path)) <= 3
+        assert 0 < len(open_files(tmp_path)) <= 4
+    out = np.empty((1, 4, 2, 3), np.uint16)
+    for sample_id in [*tiny.samples, *tiny.samples]:
+        feature_set.read_into([sample_id], out)
+        assert len(open_files(tmp_path)) <= 4 + 3
     del feature_set
     gc.collect()
     assert open_files(tmp_path) == []

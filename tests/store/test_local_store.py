@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from store_contract import FeatureStoreTests
 from tiny_store import TinyStore
+from tiny_store import make_store as make_tiny
 
 from store import catalog
 from store.errors import MissingSampleError, StoreError, StoreFormatError
@@ -118,4 +119,20 @@ def test_deleted_sample_is_gone_until_it_is_put_again(make_store: Callable[..., 
     assert len(after) == len(before) - 1 == tiny.store.query("SELECT * FROM features").num_rows
     with pytest.raises(MissingSampleError):
         after[sample_id]
+    assert tiny.store.verify().ok
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a[b]", "a|b", "a\\b", "a\nb"])
+def test_folders_that_tables_cannot_be_in_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="rename the folder") as caught:
+        FeatureStore.open(tmp_path / name)
+    one_line(caught)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "ünï", "a*b?", "it's", 'say "a"', "a#b", "{a}"])
+def test_other_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
+    tiny = make_tiny(tmp_path / name)
+    assert tiny.store.compact().num_samples == 4
+    assert tiny.store.query("SELECT count(*) AS n FROM features").to_pylist() == [{"n": 4}]
     assert tiny.store.verify().ok
