@@ -13,7 +13,7 @@ Every read ends in a bfloat16 torch tensor:
     read_into           `fs.read_into([id], out)` into one buffer that is used again and again; what malloc
                         gives to the others is often warmer in the processor's cache than that
     loader              a DataLoader with 2 workers: zero-padded batches of 8 samples of different lengths, by
-                        `read_into` into shared memory, or `torch.load` and `pad_sequence`; whole epochs, summed
+                        `SharedBatches`, or `torch.load` and `pad_sequence`; whole epochs, summed
     write               one writer from open to close, with the check for NaN, crc32c and metadata, without a
                         commit; `write` is not synced, `write_durable` is; against `torch.save` per sample,
                         which neither checks nor syncs; sums over rounds of about 100 MB
@@ -47,7 +47,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from benchmarks.store_catalog import build_catalog, measure_catalog  # noqa: E402
 from benchmarks.store_figure import draw  # noqa: E402
-from store import Features, FeatureSetRecord, FeatureStore, TensorLayout  # noqa: E402
+from store import Features, FeatureSetRecord, FeatureStore, SharedBatches, TensorLayout  # noqa: E402
 
 Way = Callable[[int], torch.Tensor]
 SHAPES = {"audio": (100, 1, 1024), "dense": (128, 5, 1024), "frames": (32, 196, 1152)}  # T at most, S, D
@@ -211,31 +211,14 @@ def time_writes(corpus: Corpus, rounds: int) -> Iterator[tuple[str, float]]:
     yield f"write/{corpus.name}/mb_per_s", size / seconds["store"]
 
 
-class StoreBatches:
-    """Padded batches from the store: indexed by lists of sample numbers."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.features = corpus.features
-
-    def __getitem__(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        names = [str(number) for number in numbers]
-        layout = self.features.record.values
-        shape = (len(names), int(self.features.lengths(names).max()), layout.tokens, layout.dim)
-        # shared memory from the start, which spares the copy to the parent
-        storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * 2)
-        batch = torch.empty(0, dtype=torch.bfloat16).set_(storage, 0, shape)
-        lengths = self.features.read_into(names, batch.view(torch.uint16).numpy())
-        return batch, torch.from_numpy(lengths)
-
-
 class PtBatches:
-    """The same batches from `.pt` files."""
+    """The same batches from `.pt` files, indexed by lists of sample ids."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.folder = corpus.folder
 
-    def __getitem__(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        tensors = [torch.load(self.folder / f"{number}.pt", weights_only=True) for number in numbers]
+    def __getitem__(self, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tensors = [torch.load(self.folder / f"{name}.pt", weights_only=True) for name in names]
         batch = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
         return batch, torch.tensor([len(tensor) for tensor in tensors])
 
@@ -243,15 +226,19 @@ class PtBatches:
 def time_loaders(corpus: Corpus, epochs: int, batches_per_epoch: int) -> Iterator[tuple[str, float]]:
     """Whole epochs of both loaders in turn, after one that starts the workers and is not counted."""
     rng = np.random.default_rng(2)
-    batches = rng.integers(len(corpus.samples), size=(batches_per_epoch, 8)).tolist()
+    numbers = rng.integers(len(corpus.samples), size=(batches_per_epoch, 8)).tolist()
+    batches = [[str(number) for number in batch] for batch in numbers]
     loaders = {
         name: torch.utils.data.DataLoader(
-            dataset(corpus), batch_size=None, sampler=batches, num_workers=2, persistent_workers=True
+            dataset, batch_size=None, sampler=batches, num_workers=2, persistent_workers=True
         )
-        for name, dataset in (("store", StoreBatches), ("pt", PtBatches))
+        for name, dataset in (("store", SharedBatches(corpus.features)), ("pt", PtBatches(corpus)))
     }
-    for (ours, lengths), (theirs, their_lengths) in zip(loaders["store"], loaders["pt"], strict=True):
-        if not (torch.equal(ours, theirs) and torch.equal(lengths, their_lengths)):
+    for ours, (theirs, their_lengths) in zip(loaders["store"], loaders["pt"], strict=True):
+        if not (
+            torch.equal(as_tensor(ours.values).view(torch.int16), theirs.view(torch.int16))
+            and ours.lengths.tolist() == their_lengths.tolist()
+        ):
             raise SystemExit("the loaders do not give the same batches")
     seconds = dict.fromkeys(loaders, 0.0)
     for epoch in range(epochs):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from store.records import InstructionRow as InstructionRow
     from store.records import PartRecord as PartRecord
     from store.records import SampleRow as SampleRow
+    from store.shared_batches import SharedBatches as SharedBatches
     from store.snapshot import Snapshot as Snapshot
     from store.verify import VerifyReport as VerifyReport
 
@@ -48,6 +49,7 @@ _HOME = {
     "PartRecord": "store.records",
     "PartWriter": "store.part_writer",
     "SampleRow": "store.records",
+    "SharedBatches": "store.shared_batches",
     "Snapshot": "store.snapshot",
     "StoreError": "store.errors",
     "TensorLayout": "store.features",

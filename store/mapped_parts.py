@@ -26,8 +26,6 @@ class MappedParts:
     def __init__(self, root: Path, record: FeatureSetRecord) -> None:
         self._root = root
         self._record = record
-        self._layouts = {one.name: (one, index) for index, one in enumerate(record.tensors)}
-        self._companions = [one.name for one in record.tensors[1:]]
         self._parts: dict[str, _Part] = {}
 
     def __reduce__(self) -> tuple[type["MappedParts"], tuple[Path, FeatureSetRecord]]:
@@ -39,30 +37,31 @@ class MappedParts:
         Raises DamagedPartError when a file is not there, cannot be mapped or ends too early.
         """
         mapped = self._parts.get(part) or self._map(part)
-        arrays = [tensor.part_of(row0, row1) for tensor in mapped.tensors]
-        return Features(arrays[0], mapped.times_of(row0, row1), self._named(arrays))
+        companions = {name: tensor.part_of(row0, row1) for name, tensor in mapped.companions}
+        return Features(mapped.values.part_of(row0, row1), mapped.times_of(row0, row1), companions)
 
     def copy(self, part: str, row0: int, row1: int) -> Features:
         """The same in memory of its own."""
         mapped = self._parts.get(part) or self._map(part)
-        arrays = [tensor.part_of(row0, row1).copy() for tensor in mapped.tensors]
-        return Features(arrays[0], mapped.times_of(row0, row1).copy(), self._named(arrays))
+        companions = {name: tensor.part_of(row0, row1).copy() for name, tensor in mapped.companions}
+        return Features(
+            mapped.values.part_of(row0, row1).copy(), mapped.times_of(row0, row1).copy(), companions
+        )
 
     def stored(self, part: str, row0: int, row1: int, name: str) -> Array:
         """The rows of one tensor as they are on disk (bfloat16 as uint16), (T, S, D), not copied."""
         mapped = self._parts.get(part) or self._map(part)
-        layout, tensor = self._layouts[name]
-        return mapped.tensors[tensor].part_of(row0, row1).view(layout.storage_dtype)
-
-    def _named(self, arrays: list[Array]) -> dict[str, Array]:
-        return dict(zip(self._companions, arrays[1:], strict=True)) if self._companions else {}
+        tensor = mapped.values if name == "values" else dict(mapped.companions)[name]
+        return tensor.part_of(row0, row1).view(self._record.tensor(name).storage_dtype)
 
     def _map(self, part: str) -> "_Part":
         folder = self._root / part
-        tensors = tuple(_Tensor(folder / shard_file(one.name), one) for one in self._record.tensors)
-        mapped = _Part(tensors, folder / TIMESTAMPS_FILE)
-        kept = list(self._parts.items())[-max(1, _MAX_MAPPED_FILES // len(tensors)) + 1 :]
-        self._parts = dict([*kept, (part, mapped)])
+        values, *companions = [
+            (one.name, _Tensor(folder / shard_file(one.name), one)) for one in self._record.tensors
+        ]
+        mapped = _Part(values[1], companions, folder / TIMESTAMPS_FILE)
+        most = max(1, _MAX_MAPPED_FILES // len(self._record.tensors))
+        self._parts = dict([*self._parts.items(), (part, mapped)][-most:])
         return mapped
 
 
@@ -93,8 +92,10 @@ class _Tensor:
 class _Part:
     """A mapped part. The timestamps of all rows, (N,), are in memory, since they are small."""
 
-    def __init__(self, tensors: tuple[_Tensor, ...], path: Path) -> None:
-        self.tensors = tensors
+    def __init__(self, values: _Tensor, companions: list[tuple[str, _Tensor]], path: Path) -> None:
+        """Args: path: of the timestamps."""
+        self.values = values
+        self.companions = companions
         self._path = path
         try:
             self._timestamps = np.fromfile(path, np.float64)
