@@ -35,11 +35,8 @@ class _Connection:
         self._scheme = scheme
         self._owner = -1
 
-    def __getstate__(self) -> str:
-        return self._scheme
-
-    def __setstate__(self, scheme: str) -> None:
-        self.__init__(scheme)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["_Connection"], tuple[str]]:
+        return _Connection, (self._scheme,)
 
     @property
     def fs(self) -> Any:
