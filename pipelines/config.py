@@ -129,8 +129,8 @@ class DataConfig(Settings):
     instructions: Path = Field(description="instructions.parquet from `pave prepare`")
     split: str
     question_types: tuple[str, ...] | None = Field(default=None, description="default: all")
-    snapshot: int | None = Field(
-        default=None, description="version of the store; default: the newest, then pinned"
+    snapshot: int | str | None = Field(
+        default=None, description="version of the store, or a tag; default: the newest, then pinned"
     )
     fingerprints: dict[str, str] = Field(
         default={}, description="channel -> feature set, where the store has several of a channel"

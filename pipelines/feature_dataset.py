@@ -77,7 +77,9 @@ class FeatureSource:
 
 def open_source(data: DataConfig, dataset: str, channels: Sequence[str]) -> FeatureSource:
     """The feature sets of `dataset` in the configured snapshot. Raises StoreError where one is not there."""
-    snapshot = FeatureStore.open(data.store, create=False).snapshot(data.snapshot)
+    store = FeatureStore.open(data.store, create=False)
+    named = data.snapshot
+    snapshot = store.snapshot(tag=named) if isinstance(named, str) else store.snapshot(named)
     found = {
         channel: snapshot.feature_set(dataset, channel, data.fingerprints.get(channel))
         for channel in ("frames", *channels)

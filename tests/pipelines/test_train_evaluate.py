@@ -121,11 +121,10 @@ def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "run" / "trainer").exists()
 
-    scored = evaluate(
-        EvaluateConfig(
-            run=tmp_path / "run", data=data(world, "test", max_missing_fraction=0.5), out=tmp_path / "scores"
-        )
-    )
+    FeatureStore.open(world / "store").tag("paper")
+    asked = data(world, "test", max_missing_fraction=0.5, snapshot="paper")
+    scored = evaluate(EvaluateConfig(run=tmp_path / "run", data=asked, out=tmp_path / "scores"))
+    assert scored.snapshot == run["snapshot"]
     assert (scored.coverage.instructions, scored.coverage.with_features) == (4, 3)
     lines = [
         json.loads(line) for line in (tmp_path / "scores" / "predictions.jsonl").read_text().splitlines()

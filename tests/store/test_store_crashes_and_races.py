@@ -276,3 +276,33 @@ def test_racing_threads_lose_nothing(tmp_path: Path) -> None:
     store = FeatureStore.open(tmp_path / "store", create=False)
     assert len(store.snapshot().feature_set("avsd", "audio")) == store.snapshot().version == 20
     assert store.verify().ok
+
+
+def test_compaction_hides_no_newer_commit(tmp_path: Path) -> None:
+    store = FeatureStore.open(tmp_path / "store")
+    last: dict[str, int] = {}
+
+    def extract_again() -> None:
+        for number in range(60):
+            sample_id = f"s{number % 5}"
+            add_part(FeatureStore.open(tmp_path / "store"), RECORD, {sample_id: features(2, seed=number)})
+            last[sample_id] = number
+
+    reader_saw_all = True
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(extract_again)
+        moved = 0
+        while not writing.done():
+            moved += store.compact().num_samples
+            known = set(last)
+            if known:
+                feature_set = store.snapshot().feature_set("avsd", "audio")
+                reader_saw_all &= not feature_set.missing(sorted(known))
+        writing.result()
+    assert moved > 0
+    assert reader_saw_all
+    feature_set = store.snapshot().feature_set("avsd", "audio")
+    assert {*feature_set.sample_ids} == {*last}
+    for sample_id, seed in last.items():
+        assert_same(feature_set[sample_id], features(2, seed=seed))
+    assert store.verify().ok
