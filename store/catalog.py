@@ -79,6 +79,7 @@ _TREE_DRAWING = re.compile("\x1b\\[[0-9;]*m|\u21b3")
 _CHECKPOINT_INTERVAL = 100
 # What comes after a commit has landed must not make it look like one that failed.
 _NOTHING_AFTER = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_FEW_FILES = 16
 _MAX_ATTEMPTS = 1000
 _LONGEST_PAUSE_SECONDS = 0.25
 
@@ -228,8 +229,10 @@ def data_files(location: Location, name: TableName, version: int | None = None) 
 
 
 def merge_small_files(location: Location, name: TableName) -> None:
-    """Rewrites the table's many small files into few; versions before keep theirs."""
+    """Rewrites the table's small files into few, where there are many; versions before keep theirs."""
     table = _open(location, name)
+    if len(table.file_uris()) <= _FEW_FILES:
+        return
     try:
         merged = table.optimize.compact(post_commithook_properties=_NOTHING_AFTER)
     except (DeltaError, OSError) as error:

@@ -22,7 +22,7 @@ def test_quick_run_prints_one_flat_object_and_draws(tmp_path: Path) -> None:
         for kind, whats in {
             "random_read": ("vs_pt", "vs_safetensors", "vs_hdf5", "vs_memmap", "samples_per_s"),
             "scan": ("vs_pt", "vs_memmap"),
-            "view": ("vs_pt",),
+            "view": ("vs_pt", "vs_memmap"),
             "read_into": ("vs_pt", "vs_memmap"),
             "write": ("vs_pt", "mb_per_s"),
             "write_durable": ("vs_pt",),

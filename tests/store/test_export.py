@@ -101,6 +101,7 @@ def test_export_then_import_gives_the_same_record_and_bits(
     with store.writer(record) as writer:
         for index, (sample_id, sample) in enumerate(samples.items()):
             facts = {"duration": 0.1 * index, "fps": 29.97, "n_frames": index, "source_hash": f"h{index}"}
+            facts["attributes"] = {"cameras": [f"ü{index}"]}
             writer.write(sample_id, sample, **(facts if index % 2 else {}))
     store.commit([writer.close()])
 
@@ -119,7 +120,8 @@ def test_export_then_import_gives_the_same_record_and_bits(
     for sample_id, sample in samples.items():
         assert_same(the_set(other)[sample_id], sample)
     facts_of = (
-        "SELECT sample_id, duration, fps, n_frames, source_hash, crc32c FROM features ORDER BY sample_id"
+        "SELECT sample_id, duration, fps, n_frames, source_hash, attributes, crc32c FROM features "
+        "ORDER BY sample_id"
     )
     assert other.query(facts_of) == store.query(facts_of)
     assert other.verify().ok

@@ -136,3 +136,17 @@ def test_other_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert tiny.store.compact().num_samples == 4
     assert tiny.store.query("SELECT count(*) AS n FROM features").to_pylist() == [{"n": 4}]
     assert tiny.store.verify().ok
+
+
+def test_compaction_merges_the_files_of_the_tables(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path / "store", lengths=tuple((1,) for _ in range(20)))
+    catalog_files = catalog.data_files(tiny.store.location, "catalog")
+    assert catalog_files is not None
+    assert len(catalog_files) == 20
+    tiny.store.compact()
+    merged = catalog.data_files(tiny.store.location, "catalog")
+    assert merged is not None
+    assert len(merged) < 5
+    for version in (20, None):
+        assert len(tiny.store.snapshot(version).feature_set("avsd", "audio")) == 20
+    assert tiny.store.verify().ok

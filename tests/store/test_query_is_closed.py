@@ -11,42 +11,39 @@ from tiny_store import TinyStore, add_part, features
 from store import query
 from store.errors import QueryError
 
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "SELECT * FROM read_csv('{secret}')",
-        "SELECT * FROM read_text('{secret}')",
-        "SELECT * FROM read_blob('{secret}')",
-        "SELECT * FROM read_parquet('{parquet}')",
-        "SELECT * FROM glob('{folder}/*')",
-        "SELECT * FROM '{secret}'",
-        "SELECT * FROM '{parquet}'",
-        "SELECT * FROM read_text('{store}/store.json')",
-        "SELECT * FROM read_parquet('{store}/catalog/*.parquet')",
-        "SELECT getenv('HOME')",
-        "COPY (SELECT 1) TO '{folder}/out.csv'",
-        "COPY features FROM '{secret}'",
-        "EXPORT DATABASE '{folder}/out'",
-        "ATTACH '{folder}/other.db'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET enable_external_access = true",
-        "SET allowed_paths = ['{secret}']",
-        "PRAGMA database_list",
-        "CREATE TABLE t AS SELECT 1",
-        "INSERT INTO catalog_rows SELECT * FROM catalog_rows",
-        "SELECT 1; COPY features TO '{folder}/out.csv'",
-        "SELECT * FROM caller_table",
-        "SELECT * FROM CALLER_GLOBAL",
-    ],
+FORBIDDEN = (
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_blob('{secret}')",
+    "SELECT * FROM read_parquet('{parquet}')",
+    "SELECT * FROM glob('{folder}/*')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM '{parquet}'",
+    "SELECT * FROM read_text('{store}/store.json')",
+    "SELECT * FROM read_parquet('{store}/catalog/*.parquet')",
+    "SELECT getenv('HOME')",
+    "COPY (SELECT 1) TO '{folder}/out.csv'",
+    "COPY features FROM '{secret}'",
+    "EXPORT DATABASE '{folder}/out'",
+    "ATTACH '{folder}/other.db'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "SET allowed_paths = ['{secret}']",
+    "PRAGMA database_list",
+    "CREATE TABLE t AS SELECT 1",
+    "INSERT INTO catalog_rows SELECT * FROM catalog_rows",
+    "SELECT 1; COPY features TO '{folder}/out.csv'",
+    "SELECT * FROM caller_table",
+    "SELECT * FROM CALLER_GLOBAL",
 )
+
+
 @pytest.mark.parametrize("through_arrow", [False, True])
 def test_nothing_else_is_reached(
     make_store: Callable[..., TinyStore],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    sql: str,
     through_arrow: bool,
 ) -> None:
     if through_arrow:
@@ -57,8 +54,9 @@ def test_nothing_else_is_reached(
     tiny = make_store()
     names = {"secret": tmp_path / "secret.csv", "parquet": tmp_path / "secret.parquet", "folder": tmp_path}
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(QueryError):
-        tiny.store.query(sql.format(store=tiny.store.url, **names))
+    for sql in FORBIDDEN:
+        with pytest.raises(QueryError):
+            tiny.store.query(sql.format(store=tiny.store.url, **names))
     assert sorted(tmp_path.iterdir()) == before
 
 
