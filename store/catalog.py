@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import duckdb
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -38,6 +39,7 @@ def _schema(required: Mapping[str, pa.DataType], optional: Mapping[str, pa.DataT
     return pa.schema(fields + [pa.field(name, kind) for name, kind in optional.items()])
 
 
+_SQL_TYPES = {_text: "VARCHAR", _whole: "BIGINT", _real: "DOUBLE", _truth: "BOOLEAN", _time: "TIMESTAMPTZ"}
 _FEATURE_SET_KEY = {"dataset": _text, "channel": _text, "fingerprint": _text}
 
 SCHEMAS: dict[TableName, pa.Schema] = {
@@ -187,21 +189,46 @@ def read(
     Raises StoreError when the table or version is not there.
     """
     chosen = list(columns or SCHEMAS[name].names)
-    predicate = " AND ".join(f"{column} = '{value}'" for column, value in (where or {}).items())
-    table = _open(location, name, version)
-    there = {field.name for field in table.schema().fields}
+    files = data_files(location, name, version)
     try:
-        reader = table.scan(
-            columns=[column for column in chosen if column in there], predicate=predicate or None
-        )
-        rows = pa.table(reader)
-    except (DeltaError, OSError) as error:
+        if files:
+            return _read_files(files, name, chosen, where or {})
+        return _scan(_open(location, name, version), name, chosen, where or {})
+    except (DeltaError, OSError, duckdb.Error) as error:
         raise _table_error("read", location, name, error) from error
-    for column in chosen:
+
+
+def _read_files(files: list[str], name: TableName, columns: list[str], where: Mapping[str, str]) -> pa.Table:
+    """Rows of local files, in half the time of delta-rs."""
+    wanted = " AND ".join(f"{column} = '{value}'" for column, value in where.items()) or "true"
+    sql = f"SELECT {', '.join(columns)} FROM {rows_of_files(name, files)} WHERE {wanted}"
+    with duckdb.connect(":memory:") as connection:
+        rows = connection.sql(sql).to_arrow_table()
+    return rows.cast(pa.schema([SCHEMAS[name].field(column) for column in columns]))
+
+
+def rows_of_files(name: TableName, files: Sequence[str]) -> str:
+    """SQL for the rows in these files of a table; columns that older files do not have are null."""
+    typed = ", ".join(f"NULL::{_SQL_TYPES[field.type]} AS {field.name}" for field in SCHEMAS[name])
+    paths = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+    return (
+        f"(SELECT {typed} WHERE false UNION ALL BY NAME FROM read_parquet([{paths}], union_by_name = true))"
+    )
+
+
+def _scan(table: DeltaTable, name: TableName, columns: list[str], where: Mapping[str, str]) -> pa.Table:
+    """Rows of a table anywhere, through delta-rs."""
+    there = {field.name for field in table.schema().fields}
+    predicate = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
+    reader = table.scan(
+        columns=[column for column in columns if column in there], predicate=predicate or None
+    )
+    rows = pa.table(reader)
+    for column in columns:
         if column not in there:  # a version from before the column was added
             rows = rows.append_column(column, pa.nulls(len(rows), SCHEMAS[name].field(column).type))
     # delta-rs hands out string views, which pyarrow cannot sort
-    return rows.select(chosen).cast(pa.schema([SCHEMAS[name].field(column) for column in chosen]))
+    return rows.select(columns).cast(pa.schema([SCHEMAS[name].field(column) for column in columns]))
 
 
 def add_new_columns(location: Location, name: TableName) -> None:
@@ -217,15 +244,16 @@ def add_new_columns(location: Location, name: TableName) -> None:
 
 
 def data_files(location: Location, name: TableName, version: int | None = None) -> list[str] | None:
-    """Paths of the Parquet files that hold the table's rows, each row once; None in an object store.
+    """Paths of the Parquet files that hold the table's rows, each row once, for DuckDB to read.
 
-    Files from before a column was added do not have it.
+    None in an object store, and where DuckDB would take the folder's name for a pattern. Files from before a
+    column was added do not have it.
     """
-    if location.folder is None:
+    if location.folder is None or set(str(location.folder)) & set("*?["):
         return None
-    # not `file_uris`, which gives the folders percent-encoded
-    actions = pa.table(_open(location, name, version).get_add_actions())
-    return [str(location.folder / name / path) for path in actions["path"].to_pylist()]
+    # the folders are percent-encoded in these; the tables have no partitions, so the names are all that is needed
+    uris = _open(location, name, version).file_uris()
+    return [str(location.folder / name / uri.rpartition("/")[2]) for uri in uris]
 
 
 def merge_small_files(location: Location, name: TableName) -> None:

@@ -88,7 +88,10 @@ class SampleIndex:
         """Those of `sample_ids` that are not here, in the order given; for a million of them at once."""
         if len(self) == 0:
             return list(sample_ids)
-        wanted = [_encoded(sample_id) for sample_id in sample_ids]
+        try:
+            wanted = list(map(str.encode, sample_ids))
+        except UnicodeEncodeError:
+            wanted = [_encoded(sample_id) for sample_id in sample_ids]
         hashes = self._arrays[2]
         places = hashes.searchsorted(np.fromiter(map(zlib.crc32, wanted), np.uint32, len(wanted)))
         there = self._as_arrow(pa.large_binary()).take(pa.array(np.minimum(places, len(self) - 1)))
