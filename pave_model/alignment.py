@@ -1,4 +1,4 @@
-"""Which steps of the side channel each key frame sees.
+"""Which steps of the side channel each key frame sees (PAVE, section 3: temporal alignment).
 
 Even alignment, the original release's: a side channel of T steps is split over F key frames into F consecutive
 chunks. With T = a F + r the first r chunks have a + 1 steps and the others a. A channel with T < F is first
@@ -11,7 +11,8 @@ the nearest step. It needs no even sampling, and stays right where a channel sta
 Everything here works on index tensors for a whole batch. Rows count the valid steps of all samples one after
 the other ("packed"), so nothing that an index names is padding.
 
-Shapes: B samples, F key frames, M steps of the longest chunk, N valid steps of the whole batch.
+Shapes: B samples, F key frames, M steps of the longest chunk, N valid steps of the whole batch, R slots that
+the chunks of the whole batch really have.
 """
 
 from dataclasses import dataclass
@@ -27,28 +28,49 @@ class Alignment:
     `lower` (B, F, M) int64: the row of a slot. Where a channel is resampled, the slot's value is
     `(1 - weight)` of row `lower` plus `weight` of row `upper`, both (B, F, M); otherwise these two are None.
     `valid` (B, F, M) bool marks the slots that a shorter chunk really has; None when all chunks have M steps.
+    `in_order` is True where the slots are exactly the packed rows, one after the other: nothing is gathered.
+    `step` (B, F, M) and `last_step` (B,) int64: a slot's position in its sample's (resampled) channel, and the
+    last such position; what rotary positions count in.
     """
 
     lower: Tensor
     upper: Tensor | None
     weight: Tensor | None
     valid: Tensor | None
+    in_order: bool
+    step: Tensor
+    last_step: Tensor
 
     def to(self, device: torch.device) -> "Alignment":
         """The same alignment on another device."""
-        moved = [None if t is None else t.to(device) for t in (self.upper, self.weight, self.valid)]
-        return Alignment(self.lower.to(device), *moved)
+        if self.lower.device == device:
+            return self
+        upper, weight, valid = (
+            None if t is None else t.to(device) for t in (self.upper, self.weight, self.valid)
+        )
+        step, last_step = self.step.to(device), self.last_step.to(device)
+        return Alignment(self.lower.to(device), upper, weight, valid, self.in_order, step, last_step)
 
     def gather(self, steps: Tensor) -> Tensor:
         """Collect each key frame's chunk: packed steps (N, ...) -> (B, F, M, ...), resampled where needed.
 
         Slots that are not `valid` repeat a valid step of the same chunk; the caller masks them.
         """
-        chunks = steps[self.lower]
-        if self.upper is None or self.weight is None:
-            return chunks
-        weight = self.weight.to(steps.dtype).reshape(*self.weight.shape, *[1] * (steps.dim() - 1))
-        return torch.lerp(chunks, steps[self.upper], weight)
+        shape = (*self.lower.shape, *steps.shape[1:])
+        if self.in_order:
+            return steps.reshape(shape)
+        chunks = steps.index_select(0, self.lower.flatten())
+        if self.upper is not None and self.weight is not None:
+            others = steps.index_select(0, self.upper.flatten())
+            weight = self.weight.to(steps.dtype).reshape(-1, *[1] * (steps.dim() - 1))
+            chunks = torch.lerp(chunks, others, weight)
+        return chunks.reshape(shape)
+
+    def chunk_sizes(self) -> Tensor:
+        """Steps of every key frame's chunk, (B F,) int64."""
+        if self.valid is None:
+            return self.lower.new_full((self.lower[..., 0].numel(),), self.lower.shape[2])
+        return self.valid.sum(dim=2).flatten()
 
 
 def packed_rows(lengths: Tensor, padded_length: int) -> Tensor:
@@ -74,15 +96,16 @@ def chunk_bounds(num_steps: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
 
 def align_evenly(lengths: Tensor, num_frames: int) -> Alignment:
     """Even alignment of a batch. `lengths` (B,) int64 on the CPU, each at least 1; `num_frames` is F."""
-    start, size = chunk_bounds(lengths.clamp(min=num_frames), num_frames)
+    num_steps = lengths.clamp(min=num_frames)  # after resampling
+    start, size = chunk_bounds(num_steps, num_frames)
     slot = torch.arange(int(size.max()))
     valid = slot < size[..., None]
     # Slots past the end of a shorter chunk repeat its first step, so that no index leaves the chunk.
     step = start[..., None] + slot * valid
     offset = (lengths.cumsum(0) - lengths)[:, None, None]
-    all_valid = bool(valid.all())
+    mask = None if bool(valid.all()) else valid
     if bool((lengths >= num_frames).all()):
-        return Alignment(offset + step, None, None, None if all_valid else valid)
+        return Alignment(offset + step, None, None, mask, mask is None, step, num_steps - 1)
 
     length = lengths[:, None, None]
     resampled = length < num_frames
@@ -91,7 +114,7 @@ def align_evenly(lengths: Tensor, num_frames: int) -> Alignment:
     lower = torch.where(resampled, numerator // (num_frames - 1), step)
     weight = torch.where(resampled, (numerator % (num_frames - 1)) / (num_frames - 1), 0.0)
     upper = torch.minimum(lower + 1, length - 1)
-    return Alignment(offset + lower, offset + upper, weight, None if all_valid else valid)
+    return Alignment(offset + lower, offset + upper, weight, mask, False, step, num_steps - 1)
 
 
 def align_by_time(lengths: Tensor, step_times: Tensor, frame_times: Tensor, radius: float) -> Alignment:
@@ -113,4 +136,5 @@ def align_by_time(lengths: Tensor, step_times: Tensor, frame_times: Tensor, radi
     valid = torch.arange(most) < size[..., None]
     order = torch.where(valid, order, order[..., :1])
     offset = (lengths.cumsum(0) - lengths)[:, None, None]
-    return Alignment(offset + order, None, None, None if bool(valid.all()) else valid)
+    mask = None if bool(valid.all()) else valid
+    return Alignment(offset + order, None, None, mask, False, order, lengths - 1)

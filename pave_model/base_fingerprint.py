@@ -13,41 +13,21 @@ import json
 
 import torch
 from torch import Tensor
-from transformers import LlavaOnevisionForConditionalGeneration
+from transformers import PreTrainedModel
 
+from pave_model.base_family import family_of
 from pave_model.errors import BaseMismatchError
 
 _SAMPLES_PER_TENSOR = 64
 _SMALLEST_NORMAL_FLOAT16 = 2.0**-14
-# Settings that change what the model computes and that no tensor shape shows.
-_SETTINGS = (
-    "image_token_id",
-    "video_token_id",
-    "vision_feature_layer",
-    "vision_feature_select_strategy",
-    "projector_hidden_act",
-)
-_TEXT_SETTINGS = (
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "rms_norm_eps",
-    "rope_parameters",
-)
-_VISION_SETTINGS = ("num_attention_heads", "image_size", "patch_size", "hidden_act", "layer_norm_eps")
 
 
-def base_fingerprint(base: LlavaOnevisionForConditionalGeneration) -> str:
+def base_fingerprint(base: PreTrainedModel) -> str:
     """16 hex digits that identify a base, on any device.
 
-    Raises `BaseMismatchError` when LoRA already wraps the base's layers.
+    Raises `BaseMismatchError` when LoRA already wraps the base's layers, or the base is of no known family.
     """
-    config = base.config
-    settings = [
-        [getattr(config, name) for name in _SETTINGS],
-        [getattr(config.text_config, name) for name in _TEXT_SETTINGS],
-        [getattr(config.vision_config, name) for name in _VISION_SETTINGS],
-    ]
+    settings = family_of(base).identity(base.config)
     tensors = sorted(base.state_dict().items())
     if any(".lora_" in name for name, _ in tensors):
         raise BaseMismatchError("the base is already wrapped by LoRA; load a fresh base for each patch")

@@ -10,7 +10,6 @@ A LoRA-only patch has no patch.safetensors, a patch without LoRA no adapter file
 """
 
 import copy
-import json
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -19,13 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 from peft import PeftConfig
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pave_model.config import PatchConfig
 from pave_model.errors import CheckpointError
+from pave_model.model_card import model_card
 
 CONFIG_FILE = "config.json"
 PATCH_FILE = "patch.safetensors"
@@ -36,7 +36,11 @@ _FILES = {CONFIG_FILE, PATCH_FILE, ADAPTER_FILE, ADAPTER_CONFIG_FILE, CARD_FILE}
 
 
 class PatchRecord(BaseModel):
-    """What config.json holds. `lineage` says where the patch comes from: run, data snapshot, encoders, ..."""
+    """What config.json holds.
+
+    `lineage` says where the patch comes from: run, data snapshot, encoders, ... `scores` are numbers by the name
+    of what was asked, such as `test/tone_colour accuracy`; `licences` those of each channel's encoder.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +48,8 @@ class PatchRecord(BaseModel):
     patch: PatchConfig
     base_fingerprint: str
     lineage: Mapping[str, JsonValue]
+    scores: Mapping[str, float] = Field(default_factory=dict)
+    licences: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,20 +90,28 @@ def read_checkpoint(folder: Path) -> PatchFiles:
 
     Raises `CheckpointError` when it is missing, damaged or incomplete.
     """
-    try:
-        record = PatchRecord.model_validate_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{folder} is no patch folder ({error}); give one that was saved") from error
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{folder / CONFIG_FILE} does not describe a patch of this version: {_first_line(error)}; "
-            "save the patch again"
-        ) from error
+    record = _read_record(folder)
     return PatchFiles(
         record,
         _read_tensors(folder / PATCH_FILE) if record.patch.channels else {},
         _read_tensors(folder / ADAPTER_FILE) if record.patch.lora else {},
     )
+
+
+def record_scores(folder: Path, scores: Mapping[str, float]) -> None:
+    """Add scores to a saved patch: to its config.json and to its model card. Equal names are replaced.
+
+    Raises `CheckpointError` when there is no patch in `folder` or its files cannot be written.
+    """
+    record = _read_record(folder)
+    record = record.model_copy(update={"scores": {**record.scores, **scores}})
+    try:
+        for name, text in ((CARD_FILE, _card(record)), (CONFIG_FILE, _config(record))):
+            unfinished = folder / f".{name}.{uuid.uuid4().hex[:8]}.unfinished"
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(folder / name)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error}; choose a writable folder") from error
 
 
 def _write_files(folder: Path, files: PatchFiles, adapter_config: PeftConfig | None) -> None:
@@ -109,42 +123,28 @@ def _write_files(folder: Path, files: PatchFiles, adapter_config: PeftConfig | N
         adapter_config.base_model_name_or_path = files.record.patch.base
         adapter_config.inference_mode = True
         adapter_config.save_pretrained(str(folder))
-    (folder / CARD_FILE).write_text(model_card(files.record), encoding="utf-8")
-    (folder / CONFIG_FILE).write_text(files.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(files.record), encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(_config(files.record), encoding="utf-8")
 
 
-def model_card(record: PatchRecord) -> str:
-    """The README.md of a patch: base, channels, LoRA and lineage, in Markdown."""
-    patch = record.patch
-    channels = [
-        f"- `{name}`: tokens of width {fusion.side_dim}, {fusion.num_layers} layers, {fusion.num_heads} heads"
-        for name, fusion in patch.channels.items()
-    ]
-    lora = f"LoRA: r {patch.lora.r}, alpha {patch.lora.alpha}" if patch.lora else "LoRA: none"
-    lines = [
-        "---",
-        f"base_model: {json.dumps(patch.base)}",
-        "tags: [pave, video-text-to-text]",
-        "---",
-        "",
-        "# PAVE patch",
-        "",
-        f"Adapts the frozen base `{patch.base}` (fingerprint `{record.base_fingerprint}`) to side channels.",
-        "",
-        "Side channels:",
-        "",
-        *(channels or ["- none: this is the LoRA-only twin"]),
-        "",
-        lora,
-        "",
-        "## Lineage",
-        "",
-        "```json",
-        json.dumps(record.lineage, indent=2),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+def _card(record: PatchRecord) -> str:
+    return model_card(record.patch, record.base_fingerprint, record.lineage, record.scores, record.licences)
+
+
+def _config(record: PatchRecord) -> str:
+    return record.model_dump_json(indent=2) + "\n"
+
+
+def _read_record(folder: Path) -> PatchRecord:
+    try:
+        return PatchRecord.model_validate_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{folder} is no patch folder ({error}); give one that was saved") from error
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} does not describe a patch of this version: {_first_line(error)}; "
+            "save the patch again"
+        ) from error
 
 
 def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

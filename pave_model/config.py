@@ -1,5 +1,6 @@
 """Settings of a patch: what is trained beside the frozen base. Saved as JSON with every checkpoint.
 
+`PatchConfig` is the patch's identity. `PatchExecution` says how it is computed here, and is never saved.
 Configuration stops at the builder: the modules themselves take plain arguments.
 """
 
@@ -16,8 +17,10 @@ class FusionConfig(BaseModel):
     """Sizes of one channel's `FusionModule`; the defaults are those of the published patches.
 
     `side_dim` is the width of the side-channel tokens, `query_dim` that of the key-frame tokens before the
-    projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`. `time_radius` in
-    seconds aligns the channel by time; None splits it evenly over the key frames, as the published patches do.
+    projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`. `value_projection`
+    "tied" uses the keys as values, "untied" gives values a projection of their own. `rotary` rotates queries and
+    keys by their place in time and space; it needs heads of 128 channels and square grids of tokens.
+    `time_radius` in seconds aligns the channel by time; None splits it evenly over the key frames.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,12 +32,16 @@ class FusionConfig(BaseModel):
     hidden_dim: PositiveInt = 512
     num_heads: PositiveInt = 4
     num_layers: PositiveInt = 2
+    value_projection: Literal["tied", "untied"] = "tied"
+    rotary: bool = False
     time_radius: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _heads_divide_hidden_dim(self) -> "FusionConfig":
         if self.hidden_dim % self.num_heads:
             raise ValueError(f"hidden_dim {self.hidden_dim} must be a multiple of num_heads {self.num_heads}")
+        if self.rotary and self.hidden_dim != 128 * self.num_heads:
+            raise ValueError(f"rotary needs heads of 128 channels, not {self.hidden_dim} / {self.num_heads}")
         return self
 
 
@@ -61,3 +68,18 @@ class PatchConfig(BaseModel):
     channels: Mapping[ChannelName, FusionConfig] = Field(default_factory=dict)
     lora: LoraSettings | None = LoraSettings()
     newline: NewlinePosition = "grid"
+
+
+class PatchExecution(BaseModel):
+    """How a patch is computed, not what: the same numbers up to rounding.
+
+    `attention` is one of the kernels of `pave_model.attention`, or "auto". `dtype` "bfloat16" computes the patch
+    in mixed precision, its weights and the sum with the visual tokens stay float32; the published patches were
+    evaluated in float32. `compile` compiles the fusion modules with torch.compile, each as one graph.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: Literal["auto", "sdpa", "varlen", "flash_attention_2", "folded"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False

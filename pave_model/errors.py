@@ -1,5 +1,7 @@
 """Errors of this package. Each message is one line that names the thing at fault and the remedy."""
 
+from collections.abc import Sequence
+
 
 class PaveModelError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -19,3 +21,8 @@ class CheckpointError(PaveModelError):
 
 class BaseMismatchError(CheckpointError):
     """A patch was trained on another base model than the one given."""
+
+
+def sample_name(index: int, sample_ids: Sequence[str] | None) -> str:
+    """How a message names a sample of a batch: by its id where ids are known, else by its place."""
+    return f"sample {index} of the batch" if sample_ids is None else f"sample '{sample_ids[index]}'"

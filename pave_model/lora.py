@@ -3,23 +3,19 @@
 import warnings
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlavaOnevisionForConditionalGeneration
+from transformers import PreTrainedModel
 
 from pave_model.config import LoraSettings
 
-# The seven projections of every decoder layer. Full names, because bare suffixes such as `q_proj` would match
-# the vision tower as well.
-TARGET_PATTERN = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 
-
-def add_lora(base: LlavaOnevisionForConditionalGeneration, settings: LoraSettings) -> PeftModel:
-    """Wrap the base's target layers in place and return the peft model around it.
+def add_lora(base: PreTrainedModel, settings: LoraSettings, targets: str) -> PeftModel:
+    """Wrap the base's layers whose full names match the pattern `targets` in place; the peft model around it.
 
     Fresh LoRA changes no output: B starts at zero, A is drawn from torch's global random state. Afterwards
     only the LoRA tensors require gradients; they are float32 whatever the base's dtype.
     """
     lora_config = LoraConfig(
-        target_modules=TARGET_PATTERN,
+        target_modules=targets,
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

@@ -1,7 +1,8 @@
-"""The patched video LLM: a frozen LLaVA-OneVision, LoRA on its LLM, and one fusion module per side channel.
+"""The patched video LLM: a frozen base, LoRA on its LLM, and one fusion module per side channel.
 
 The base is transformers' own class, unchanged. Visual tokens enter already encoded: the sum of the frozen
-visual tokens and every channel's update is handed over as `mm_encoder_outputs`.
+visual tokens and every channel's update is handed over as `mm_encoder_outputs`. What differs between families of
+bases is in `base_family` and the files that it names.
 
 Shapes: B samples, L positions (with one placeholder per video token), F key frames, S tokens of a key frame,
 C_v width of the vision tower, D width of the LLM, N video tokens with newlines; T_pad steps, S_k tokens per
@@ -10,52 +11,70 @@ step and C_s width of a side channel.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack, cast
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import JsonValue
 from torch import Tensor, nn
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedConfig
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from pave_model.base_family import family_of
 from pave_model.base_fingerprint import base_fingerprint
 from pave_model.checkpoint import PatchFiles, PatchRecord, read_checkpoint, write_checkpoint
-from pave_model.config import PatchConfig
+from pave_model.config import PatchConfig, PatchExecution
 from pave_model.errors import BaseMismatchError, CheckpointError, PatchInputError
 from pave_model.fusion import FusionModule
 from pave_model.lora import add_lora
-from pave_model.video_tokens import num_video_tokens, place_newlines
+from pave_model.video_inputs import VideoInputs, check_placeholders, check_video_inputs, rows_with_channel
 
 
 class PatchedVideoLLM(nn.Module):
     """A frozen base with a patch. Only LoRA and the fusion modules are trainable.
 
     The base given is modified: it is frozen and its LLM's linear layers are wrapped by LoRA, so a base serves
-    one patched model. The fusion modules are float32 on the base's device; fresh weights are drawn from
-    torch's global random state. Trains under `transformers.Trainer`.
+    one patched model at a time; `load_patch` puts another patch on it. The fusion modules are float32 on the
+    base's device; fresh weights are drawn from torch's global random state. Trains under `transformers.Trainer`.
 
-    Raises `BaseMismatchError` when LoRA already wraps the base.
+    Raises `BaseMismatchError` when LoRA already wraps the base, or the base is of no known family.
     """
 
     main_input_name = "input_ids"
     accepts_loss_kwargs = True  # the Trainer then passes `num_items_in_batch`
 
-    def __init__(self, base: LlavaOnevisionForConditionalGeneration, config: PatchConfig) -> None:
+    def __init__(
+        self, base: PreTrainedModel, config: PatchConfig, execution: PatchExecution | None = None
+    ) -> None:
         super().__init__()
-        self.patch_config = config
+        self.family = family_of(base)
+        self.execution = execution or PatchExecution()
         self.base_fingerprint = base_fingerprint(base)
+        self.lora_merged = False
         # What the Trainer asks in order to count the label positions of a shifted loss.
         self.loss_type = base.loss_type
         base.requires_grad_(False)
-        self.llm: nn.Module = base if config.lora is None else add_lora(base, config.lora)
+        self._put_patch(base, config)
+
+    def _put_patch(self, base: PreTrainedModel, config: PatchConfig) -> None:
+        """Fresh LoRA and fusion modules on a plain base."""
+        self.patch_config = config
+        self.llm: nn.Module = base
+        if config.lora is not None:
+            self.llm = add_lora(base, config.lora, self.family.lora_targets)
+        attention = self.execution.attention
         self.patch = nn.ModuleDict(
-            {name: FusionModule(**fusion.model_dump()) for name, fusion in config.channels.items()}
+            {
+                name: FusionModule(**fusion.model_dump(), attention=attention)
+                for name, fusion in config.channels.items()
+            }
         ).to(base.device)
+        if self.execution.compile:
+            for fusion in self.patch.values():
+                fusion.compile(fullgraph=True, dynamic=True)
 
     @property
-    def base(self) -> LlavaOnevisionForConditionalGeneration:
+    def base(self) -> PreTrainedModel:
         """The base model itself, LoRA layers in place."""
         return self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
 
@@ -68,97 +87,103 @@ class PatchedVideoLLM(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        queries: Tensor,
-        visual: Tensor,
-        side: Mapping[str, Tensor],
-        side_lengths: Mapping[str, Tensor],
-        side_times: Mapping[str, Tensor] | None = None,
-        frame_times: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        **video: Unpack[VideoInputs],
     ) -> ModelOutput:
         """Logits of every position and, with labels, the next-token loss.
 
         `input_ids`, `attention_mask`, `labels` (B, L) int64: N placeholder ids per sample, padded on either
-        side. `queries` (B, F, S, C_v): key-frame tokens before the projector. `visual` (B, F, S, D): the same
-        after projector and pooling. `side[channel]` (B, T_pad, S_k, C_s), of which `side_lengths[channel]`
-        (B,) steps are valid; exactly the configured channels. The loss is averaged over the unmasked labels,
-        or over `num_items_in_batch`, those of all batches of one optimizer step.
+        side. Key frames and side channels: see `VideoInputs`. The loss is averaged over the unmasked labels, or
+        over `num_items_in_batch`, those of all batches of one optimizer step.
 
-        Raises `PatchInputError` when the tensors do not fit the model or each other.
+        Raises `PatchInputError`, which names sample and channel, when the inputs do not fit the model or each
+        other.
         """
-        tokens = self.video_tokens(queries, visual, side, side_lengths, side_times, frame_times)
-        self._check_placeholders(input_ids, tokens.shape[1])
         return self.base(
             input_ids=input_ids,
             attention_mask=attention_mask,
             labels=labels,
-            mm_encoder_outputs={"video": BaseModelOutputWithPooling(pooler_output=tokens)},
             num_items_in_batch=num_items_in_batch,
             use_cache=False,
+            **self._base_inputs(input_ids, attention_mask, video),
         )
 
     @torch.no_grad()
-    def generate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        queries: Tensor,
-        visual: Tensor,
-        side: Mapping[str, Tensor],
-        side_lengths: Mapping[str, Tensor],
-        side_times: Mapping[str, Tensor] | None = None,
-        frame_times: Tensor | None = None,
-        **generation_kwargs: Any,
-    ) -> Tensor:
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, **inputs: Any) -> Tensor:
         """Continue prompts, padded on the left, and return the new tokens only, (B, new) int64.
 
-        Tensors as for `forward`; `generation_kwargs` are those of transformers' `generate`. Samples that end
-        early are filled with the pad token.
+        Tensors as for `forward`; all other keyword arguments are those of transformers' `generate`. Samples that
+        end early are filled with the pad token. Raises `PatchInputError` as `forward`, and for a prompt that is
+        padded on the right.
         """
-        tokens = self.video_tokens(queries, visual, side, side_lengths, side_times, frame_times)
-        self._check_placeholders(input_ids, tokens.shape[1])
+        given = {name: inputs.pop(name) for name in VideoInputs.__annotations__ if name in inputs}
+        video = cast(VideoInputs, given)
         if not bool(attention_mask[:, -1].all()):
             raise PatchInputError("a prompt is padded on the right; pad prompts on the left to generate")
         sequences: Tensor = self.base.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            mm_encoder_outputs={"video": BaseModelOutputWithPooling(pooler_output=tokens)},
-            **generation_kwargs,
+            **self._base_inputs(input_ids, attention_mask, video),
+            **inputs,
         )
         return sequences[:, input_ids.shape[1] :]
 
-    def video_tokens(
-        self,
-        queries: Tensor,
-        visual: Tensor,
-        side: Mapping[str, Tensor],
-        side_lengths: Mapping[str, Tensor],
-        side_times: Mapping[str, Tensor] | None = None,
-        frame_times: Tensor | None = None,
-    ) -> Tensor:
+    def _base_inputs(self, input_ids: Tensor, attention_mask: Tensor, video: VideoInputs) -> dict[str, Any]:
+        """The arguments of the base that carry the patched video."""
+        queries, visual = self._key_frame_tokens(video)
+        tokens = self._patched_tokens(queries, visual, video)
+        sequence = self.family.video_sequence(self.base, tokens, self.patch_config.newline)
+        check_placeholders(
+            input_ids,
+            attention_mask,
+            self.config.video_token_id,
+            sequence.shape[1],
+            self.config.text_config.max_position_embeddings,
+            video.get("sample_ids"),
+        )
+        num_frames, num_tokens = tokens.shape[1:3]
+        times = video.get("frame_times")
+        return self.family.inputs(self.base, input_ids, (num_frames, num_tokens), sequence, times)
+
+    def video_tokens(self, **video: Unpack[VideoInputs]) -> Tensor:
         """Patched visual tokens with newlines, (B, N, D), in the dtype of the base's embeddings.
 
-        The patch and its sum with the visual tokens are computed in float32, under autocast too.
+        Errors as for `forward`.
         """
-        self._check_channels(queries, visual, side, side_lengths)
+        tokens = self._patched_tokens(*self._key_frame_tokens(video), video)
+        return self.family.video_sequence(self.base, tokens, self.patch_config.newline)
+
+    def _key_frame_tokens(self, video: VideoInputs) -> tuple[Tensor, Tensor]:
+        """Query tokens (B, F, S, C_v) and visual tokens (B, F, S, D): as given, or made from pixels."""
+        check_video_inputs(video, list(self.patch), self.config.text_config.hidden_size)
+        if "pixels" in video:
+            with torch.no_grad():
+                return self.family.key_frame_tokens(self.base, video["pixels"])
+        return video["queries"], video["visual"]
+
+    def _patched_tokens(self, queries: Tensor, visual: Tensor, video: VideoInputs) -> Tensor:
+        """visual + the update of every channel, (B, F, S, D), for the samples that have the channel.
+
+        The sum is float32, and so is the patch unless `execution.dtype` says otherwise, under autocast too.
+        """
+        device = visual.device.type
         tokens = visual.float()
         queries = queries.float()
-        with torch.autocast(device_type=visual.device.type, enabled=False):
-            for channel, fusion in self.patch.items():
-                try:
-                    step_times = None if side_times is None else side_times.get(channel)
-                    tokens = tokens + fusion(
-                        side[channel].float(), side_lengths[channel], queries, step_times, frame_times
-                    )
-                except PatchInputError as error:
-                    raise PatchInputError(f"channel '{channel}': {error}") from error
-        tokens = tokens.to(self.base.get_input_embeddings().weight.dtype)
-        return place_newlines(tokens, self.base.model.image_newline, self.patch_config.newline)
+        for channel, fusion in self.patch.items():
+            if channel not in video.get("side", {}):
+                continue
+            rows = rows_with_channel(video, channel)
+            if rows is not None and len(rows) == 0:
+                continue
+            with torch.autocast(device, torch.bfloat16, enabled=self.execution.dtype == "bfloat16"):
+                update = _update(fusion, channel, queries, video, rows).float()
+            tokens = tokens + update if rows is None else tokens.index_add(0, rows.to(tokens.device), update)
+        return tokens.to(self.base.get_input_embeddings().weight.dtype)
 
     def num_video_tokens(self, num_frames: int, tokens_per_frame: int) -> int:
         """How many placeholder ids a prompt needs (N) for F key frames of S tokens."""
-        return num_video_tokens(num_frames, tokens_per_frame, self.patch_config.newline)
+        return self.family.num_video_tokens(num_frames, tokens_per_frame, self.patch_config.newline)
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Recompute the LLM's activations in the backward pass; arguments as for transformers' models."""
@@ -168,27 +193,76 @@ class PatchedVideoLLM(nn.Module):
         """Undo `activation_checkpointing_enable`."""
         self.base.activation_checkpointing_disable()
 
-    def save_pretrained(self, folder: str | Path, lineage: Mapping[str, JsonValue] | None = None) -> None:
+    def merge_lora(self) -> None:
+        """Add LoRA to the base's weights: the same answers without LoRA's extra products.
+
+        The base is then another one, so the model can neither be saved nor take another patch; keep the folder
+        that it was loaded from.
+        """
+        if isinstance(self.llm, PeftModel):
+            self.llm = self.llm.merge_and_unload()
+            self.lora_merged = True
+
+    def load_patch(self, folder: str | Path) -> None:
+        """Replace the patch by a saved one that was trained on the same base, and leave the base in place.
+
+        Module parameters are new objects: make optimizers afterwards. Train and eval mode stay as they are.
+        Raises `BaseMismatchError` when the saved patch belongs to another base, `CheckpointError` when the
+        folder is missing, incomplete or damaged, or LoRA was merged. After an error the old patch is in place.
+        """
+        self._check_not_merged("take another patch")
+        files = read_checkpoint(Path(folder))
+        _check_base(Path(folder), files.record, self.base_fingerprint)
+        current = self._files()
+        try:
+            self._replace_patch(Path(folder), files)
+        except CheckpointError:
+            self._replace_patch(Path(folder), current)
+            raise
+
+    def _replace_patch(self, folder: Path, files: PatchFiles) -> None:
+        base = self.llm.unload() if isinstance(self.llm, PeftModel) else self.llm
+        self._put_patch(base, files.record.patch)
+        self.load_tensors(folder, files)
+        self.train(self.training)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        lineage: Mapping[str, JsonValue] | None = None,
+        licences: Mapping[str, str] | None = None,
+    ) -> None:
         """Save the patch, without the base, as a folder that appears complete or not at all.
 
-        `lineage` (JSON) goes into config.json and the model card. An earlier patch in the folder is replaced.
-        Raises `CheckpointError` when the folder holds other files or cannot be written.
+        `lineage` (JSON) and `licences` (of each channel's encoder) go into config.json and the model card. An
+        earlier patch in the folder is replaced. Raises `CheckpointError` when the folder holds other files or
+        cannot be written, or LoRA was merged.
         """
-        files = PatchFiles(
-            PatchRecord(
-                patch=self.patch_config,
-                base_fingerprint=self.base_fingerprint,
-                lineage=lineage or {},
-            ),
-            self.patch.state_dict(),
-            get_peft_model_state_dict(self.llm) if isinstance(self.llm, PeftModel) else {},
-        )
+        self._check_not_merged("be saved")
         adapter_config = self.llm.peft_config["default"] if isinstance(self.llm, PeftModel) else None
-        write_checkpoint(Path(folder).resolve(), files, adapter_config)
+        write_checkpoint(Path(folder).resolve(), self._files(lineage, licences), adapter_config)
+
+    def _files(
+        self,
+        lineage: Mapping[str, JsonValue] | None = None,
+        licences: Mapping[str, str] | None = None,
+    ) -> PatchFiles:
+        """The present patch as files hold it; tensors are not copied."""
+        record = PatchRecord(
+            patch=self.patch_config,
+            base_fingerprint=self.base_fingerprint,
+            lineage=lineage or {},
+            licences=licences or {},
+        )
+        adapter = get_peft_model_state_dict(self.llm) if isinstance(self.llm, PeftModel) else {}
+        return PatchFiles(record, self.patch.state_dict(), adapter)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, base: LlavaOnevisionForConditionalGeneration | None = None
+        cls,
+        folder: str | Path,
+        base: PreTrainedModel | None = None,
+        execution: PatchExecution | None = None,
     ) -> Self:
         """Load a saved patch, in eval mode, onto `base` or onto the base that its config names.
 
@@ -199,19 +273,17 @@ class PatchedVideoLLM(nn.Module):
         files = read_checkpoint(folder)
         config = files.record.patch
         if base is None:
-            base = LlavaOnevisionForConditionalGeneration.from_pretrained(config.base)
-        found = base_fingerprint(base)
-        if found != files.record.base_fingerprint:
-            raise BaseMismatchError(
-                f"{folder} was trained on base '{config.base}' with fingerprint "
-                f"{files.record.base_fingerprint}, but the given base has {found}; load it with that base"
-            )
-        model = cls(base, config)
-        model._load_tensors(folder, files)
+            base = AutoModelForImageTextToText.from_pretrained(config.base)
+        _check_base(folder, files.record, base_fingerprint(base))
+        model = cls(base, config, execution)
+        model.load_tensors(folder, files)
         return model.eval()
 
-    def _load_tensors(self, folder: Path, files: PatchFiles) -> None:
-        """Copy a checkpoint's tensors in place. Raises `CheckpointError` unless every name and shape fits."""
+    def load_tensors(self, folder: Path, files: PatchFiles) -> None:
+        """Copy a checkpoint's tensors in place; `folder` is named in errors.
+
+        Raises `CheckpointError` unless every name and shape fits.
+        """
         expected = [(self.patch.state_dict(), files.patch_tensors)]
         if isinstance(self.llm, PeftModel):
             expected.append((get_peft_model_state_dict(self.llm), files.adapter_tensors))
@@ -226,27 +298,48 @@ class PatchedVideoLLM(nn.Module):
         if isinstance(self.llm, PeftModel):
             set_peft_model_state_dict(self.llm, dict(files.adapter_tensors))
 
-    def _check_channels(
-        self, queries: Tensor, visual: Tensor, side: Mapping[str, Tensor], side_lengths: Mapping[str, Tensor]
-    ) -> None:
-        configured = sorted(self.patch)
-        if sorted(side) != configured or sorted(side_lengths) != configured:
-            raise PatchInputError(
-                f"side has channels {sorted(side)} and side_lengths {sorted(side_lengths)}, "
-                f"but the patch has {configured}; pass exactly these"
-            )
-        hidden_size = self.config.text_config.hidden_size
-        if visual.dim() != 4 or visual.shape != (*queries.shape[:3], hidden_size):
-            raise PatchInputError(
-                f"visual tokens have shape {tuple(visual.shape)} for queries {tuple(queries.shape)}; "
-                f"pass both tensors of the same key frames, visual tokens as (B, F, S, {hidden_size})"
+    def _check_not_merged(self, action: str) -> None:
+        if self.lora_merged:
+            raise CheckpointError(
+                f"LoRA was merged into the base, so this model cannot {action}; load the patch again"
             )
 
-    def _check_placeholders(self, input_ids: Tensor, num_tokens: int) -> None:
-        found = (input_ids == self.config.video_token_id).sum(dim=1).tolist()
-        for sample, count in enumerate(found):
-            if count != num_tokens:
-                raise PatchInputError(
-                    f"sample {sample} of the batch has {count} video placeholder ids for {num_tokens} video "
-                    "tokens; build its ids with num_video_tokens of this model, and do not truncate the video"
-                )
+
+def _check_base(folder: Path, record: PatchRecord, found: str) -> None:
+    """Raise `BaseMismatchError` unless the patch in `folder` was trained on the base with fingerprint `found`."""
+    if found != record.base_fingerprint:
+        raise BaseMismatchError(
+            f"{folder} was trained on base '{record.patch.base}' with fingerprint {record.base_fingerprint}, "
+            f"but the given base has {found}; load it with that base"
+        )
+
+
+def _update(
+    fusion: nn.Module, channel: str, queries: Tensor, video: VideoInputs, rows: Tensor | None
+) -> Tensor:
+    """A channel's update (B', F, S, D) of the samples `rows`, or of all."""
+    assert isinstance(fusion, FusionModule)
+
+    def of_rows(values: Tensor | None) -> Tensor | None:
+        return values if values is None or rows is None else values[rows.to(values.device)]
+
+    queries = queries if rows is None else queries[rows.to(queries.device)]
+    sample_ids = video.get("sample_ids")
+    if sample_ids is not None and rows is not None:
+        sample_ids = [sample_ids[row] for row in rows.tolist()]
+    side = of_rows(video["side"][channel])
+    lengths = of_rows(video["side_lengths"][channel])
+    assert side is not None
+    assert lengths is not None
+    try:
+        packed = fusion.pack(
+            side.float(),
+            lengths,
+            queries,
+            of_rows(video.get("side_times", {}).get(channel)),
+            of_rows(video.get("frame_times")),
+            sample_ids,
+        )
+    except PatchInputError as error:
+        raise PatchInputError(f"channel '{channel}': {error}") from error
+    return fusion(queries, packed)  # type: ignore[no-any-return]

@@ -90,7 +90,7 @@ def test_the_adapter_is_a_plain_peft_adapter(
 def test_the_model_card_tells_base_channels_and_lineage(make_model: MakeModel, tmp_path: Path) -> None:
     make_model().save_pretrained(tmp_path / "patch", lineage={"store_version": 7, "dataset": "sidecue"})
     card = (tmp_path / "patch/README.md").read_text()
-    for text in ('base_model: "tiny"', "`audio`", "LoRA: r 4, alpha 8", '"store_version": 7'):
+    for text in ("base_model: tiny", "`audio`", "LoRA: r 4, alpha 8", '"store_version": 7'):
         assert text in card
     assert json.loads((tmp_path / "patch/config.json").read_text())["lineage"]["dataset"] == "sidecue"
 
@@ -103,7 +103,7 @@ def test_a_failed_save_leaves_the_earlier_patch(
     model.save_pretrained(folder, lineage={"step": 1})
     saved = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def disk_full(record: checkpoint.PatchRecord) -> str:
+    def disk_full(*_: object) -> str:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoint, "model_card", disk_full)

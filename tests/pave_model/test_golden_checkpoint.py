@@ -122,7 +122,8 @@ def training_rows(case: Case, sample: int) -> tuple[Tensor, Tensor]:
 def test_queries_and_patch_output(released: Case) -> None:
     assert_close(released.queries, released.tensors["expected.query"], rtol=1e-5, atol=1e-5)
     fusion = released.model.patch["audio"]
-    output = fusion(released.side, released.tensors["input.frame_num"], released.queries)
+    packed = fusion.pack(released.side, released.tensors["input.frame_num"], released.queries)
+    output = fusion(released.queries, packed)
     assert_close(output.flatten(1, 2), released.tensors["expected.patch_output"], rtol=1e-5, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The patched model: identity at the start, what is trainable, batches, dtypes, training, and its errors."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import LlavaOnevisionForConditionalGeneration, Trainer, Traini
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pave_model.config import LoraSettings, PatchConfig
-from pave_model.errors import BaseMismatchError, PatchInputError
+from pave_model.errors import BaseMismatchError, CheckpointError, PatchInputError
 from pave_model.patched_model import PatchedVideoLLM
 from pave_model.video_tokens import place_newlines
 
@@ -90,9 +91,62 @@ def test_channels_add_up(make_model: MakeModel, make_batch: MakeBatch) -> None:
     batch = make_batch()
     side = {"audio": batch["side"]["audio"], "dense": torch.randn(2, 9, 3, 6)}
     lengths = {"audio": batch["side_lengths"]["audio"], "dense": torch.tensor([9, 2])}
-    tokens = model.video_tokens(batch["queries"], batch["visual"], side, lengths)
-    updates = [model.patch[name](side[name], lengths[name], batch["queries"]) for name in ("audio", "dense")]
+    tokens = model.video_tokens(
+        queries=batch["queries"], visual=batch["visual"], side=side, side_lengths=lengths
+    )
+    updates = [
+        fusion(batch["queries"], fusion.pack(side[name], lengths[name], batch["queries"]))
+        for name, fusion in model.patch.items()
+    ]
     torch.testing.assert_close(tokens, (batch["visual"] + sum(updates)).flatten(1, 2))
+
+
+@torch.no_grad()
+def test_samples_without_a_channel_keep_their_tokens(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    config = PatchConfig(base="tiny", channels={"audio": AUDIO, "dense": AUDIO}, lora=LORA)
+    model = make_model(config)
+    batch = make_batch(side_lengths=(7, 3, 5), text_lengths=(5, 9, 6))
+    both = {
+        "side": {**batch["side"], "dense": torch.randn(3, 4, 2, 6)},
+        "side_lengths": {**batch["side_lengths"], "dense": torch.tensor([4, 2, 0])},
+        "side_present": {"dense": torch.tensor([True, True, False])},
+    }
+    both["side"]["dense"][2] = torch.nan  # never read
+    both["side_present"]["audio"] = torch.tensor([True, False, True])
+    key_frames = {name: batch[name] for name in ("queries", "visual")}
+    tokens = model.video_tokens(**key_frames, **both)
+    for row, names in enumerate([("audio", "dense"), ("dense",), ("audio",)]):
+        one = slice(row, row + 1)
+        alone = model.video_tokens(
+            **{name: tensor[one] for name, tensor in key_frames.items()},
+            side={name: both["side"][name][one] for name in names},
+            side_lengths={name: both["side_lengths"][name][one] for name in names},
+        )
+        torch.testing.assert_close(tokens[one], alone)
+    # Nobody has a channel: marked so, or left out. Then the base's tokens stay as they are.
+    plain = model.video_tokens(**key_frames)
+    absent = {name: torch.zeros(3, dtype=torch.bool) for name in ("audio", "dense")}
+    assert torch.equal(model.video_tokens(**key_frames, **{**both, "side_present": absent}), plain)
+    assert torch.equal(plain, place_newlines(batch["visual"], model.base.model.image_newline, "grid"))
+
+
+@torch.no_grad()
+def test_pixels_and_cached_tokens_give_the_same_logits(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model = make_model()
+    batch = make_batch()
+    pixels = torch.randn(2, NUM_FRAMES, 3, 16, 16)
+    queries, visual = model.family.key_frame_tokens(model.base, pixels)
+    assert (queries.shape, visual.shape) == ((2, NUM_FRAMES, 4, 8), (2, NUM_FRAMES, 4, 16))
+    cached = model(**{**batch, "queries": queries, "visual": visual}).logits
+    inputs = {name: value for name, value in batch.items() if name not in ("queries", "visual")}
+    torch.testing.assert_close(model(**inputs, pixels=pixels).logits, cached, rtol=0, atol=1e-4)
+    # They are the tokens that the class itself makes, newlines aside.
+    theirs = model.base.model.get_video_features(
+        pixels, vision_feature_layer=-1, vision_feature_select_strategy="full", output_hidden_states=True
+    )
+    torch.testing.assert_close(visual.flatten(1, 2), theirs.pooler_output[:, :-1])
+    with pytest.raises(PatchInputError, match=r"the base takes \(B, F, 3, 16, 16\)"):
+        model(**inputs, pixels=pixels[..., :12])
 
 
 @torch.no_grad()
@@ -100,16 +154,16 @@ def test_the_patch_is_float32_on_any_base_and_under_autocast(
     make_base: MakeBase, make_model: MakeModel, make_batch: MakeBatch, patch_config: PatchConfig
 ) -> None:
     batch = make_batch()
-    inputs = [batch[name] for name in ("queries", "visual", "side", "side_lengths")]
+    inputs = {name: batch[name] for name in ("queries", "visual", "side", "side_lengths")}
     exact = make_model()
-    expected = exact.video_tokens(*inputs)
+    expected = exact.video_tokens(**inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(exact.video_tokens(*inputs), expected)
+        assert torch.equal(exact.video_tokens(**inputs), expected)
 
     half = PatchedVideoLLM(make_base().to(torch.bfloat16), patch_config).eval()
     half.patch.load_state_dict(exact.patch.state_dict())
     assert {p.dtype for p in half.patch.parameters()} == {torch.float32}
-    tokens = half.video_tokens(*inputs)
+    tokens = half.video_tokens(**inputs)
     assert tokens.dtype == torch.bfloat16
     # The sum was rounded once, at the end; the newlines were rounded with the base.
     assert torch.equal(tokens, expected.to(torch.bfloat16))
@@ -209,14 +263,40 @@ def test_the_trainer_trains_the_patch_and_nothing_else(
     assert {name for name in before if not torch.equal(before[name], after[name])} == trainable
 
 
+NAMES = {"sample_ids": ["first.mp4", "second.mp4"]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"side": {}}, r"side has channels \[\]"),
-        ({"side_lengths": {"audio": torch.ones(2), "exo": torch.ones(2)}}, r"\['audio', 'exo'\]"),
+        ({"side": {}}, r"side has channels \[\] and side_lengths \['audio'\]"),
+        ({"side": {"exo": torch.ones(2, 3, 1, 6)}}, r"has channels \['audio'\], not \['exo'\]"),
         ({"side_lengths": {"audio": torch.tensor([7, 0])}}, "channel 'audio': sample 1 of the batch has 0"),
+        (
+            {"side_lengths": {"audio": torch.tensor([7, 0])}, **NAMES},
+            "channel 'audio': sample 'second.mp4' has 0",
+        ),
+        (
+            {"side": {"audio": torch.full((2, 7, 1, 6), torch.nan)}, **NAMES},
+            "'audio': sample 'first.mp4' has side",
+        ),
+        ({"side": {"audio": torch.zeros(2, 7, 1, 9)}}, r"channel 'audio': side features .* \(2, 7, 1, 9\)"),
+        ({"side_present": {"audio": torch.tensor([True])}}, r"'audio': side_present has shape \(1,\) for 2"),
+        (
+            {"queries": torch.full((2, NUM_FRAMES, 4, 8), torch.inf), **NAMES},
+            "'first.mp4' has queries of key frames",
+        ),
+        (
+            {"visual": torch.full((2, NUM_FRAMES, 4, 16), torch.nan)},
+            "sample 0 .* has visual tokens of key frames",
+        ),
         ({"visual": torch.zeros(2, NUM_FRAMES, 4, 15)}, r"visual tokens as \(B, F, S, 16\)"),
         ({"visual": torch.zeros(1, NUM_FRAMES, 4, 16)}, "pass both tensors of the same key frames"),
+        (
+            {"pixels": torch.zeros(2, NUM_FRAMES, 3, 16, 16)},
+            "either as pixels, or as both queries and visual",
+        ),
+        ({"frames": torch.zeros(1)}, r"unknown inputs \['frames'\]"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(
@@ -226,17 +306,30 @@ def test_inputs_that_do_not_fit_are_named(
         make_model()(**{**make_batch(), **change})
 
 
-def test_missing_placeholders_and_right_padded_prompts_are_refused(
-    make_model: MakeModel, make_batch: MakeBatch
-) -> None:
+def test_texts_need_one_whole_video(make_model: MakeModel, make_batch: MakeBatch) -> None:
     model = make_model()
     assert model.num_video_tokens(NUM_FRAMES, 4) == 24
-    batch = make_batch()
-    batch["input_ids"][1, 10] = 2
-    with pytest.raises(PatchInputError, match="sample 1 of the batch has 23 video placeholder ids for 24"):
-        model(**batch)
+    refused = {
+        "sample 'second.mp4' has no video placeholder in its text": slice(1, 25),
+        "sample 'second.mp4' has 2 video placeholders in its text": slice(10, 11),
+        "sample 'second.mp4' has 23 video placeholder ids for 24 video tokens": slice(24, 25),
+    }
+    for message, positions in refused.items():
+        batch = make_batch()
+        batch["input_ids"][1, positions] = 2
+        for call in (model, model.generate):
+            with pytest.raises(PatchInputError, match=message):
+                call(**batch, **NAMES)
     with pytest.raises(PatchInputError, match="pad prompts on the left"):
         model.generate(**make_batch(padding="right"))
+
+
+def test_a_text_longer_than_the_base_knows_is_refused(make_model: MakeModel, make_batch: MakeBatch) -> None:
+    model = make_model()
+    model.config.text_config.max_position_embeddings = 33
+    model(**make_batch(text_lengths=(5, 8)))
+    with pytest.raises(PatchInputError, match=r"sample 'second.mp4' has 34 tokens, but the base knows 33"):
+        model(**make_batch(text_lengths=(5, 9)), **NAMES)
 
 
 def test_a_base_is_patched_once(make_base: MakeBase, patch_config: PatchConfig) -> None:
@@ -244,3 +337,47 @@ def test_a_base_is_patched_once(make_base: MakeBase, patch_config: PatchConfig) 
     PatchedVideoLLM(base, patch_config)
     with pytest.raises(BaseMismatchError, match="already wrapped by LoRA"):
         PatchedVideoLLM(base, patch_config)
+
+
+@torch.no_grad()
+def test_merged_lora_gives_the_same_answers(
+    make_model: MakeModel, make_batch: MakeBatch, tmp_path: Path
+) -> None:
+    model, batch = make_model(), make_batch()
+    expected = model(**batch).logits
+    model.merge_lora()
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+    for refused in (model.save_pretrained, model.load_patch):
+        with pytest.raises(CheckpointError, match="LoRA was merged"):
+            refused(tmp_path / "patch")
+
+
+@torch.no_grad()
+def test_patches_are_swapped_on_one_base(
+    make_model: MakeModel, make_base: MakeBase, make_batch: MakeBatch, tmp_path: Path
+) -> None:
+    first = make_model()
+    second = make_model(PatchConfig(base="tiny", channels={"audio": AUDIO}, lora=None))
+    first.save_pretrained(tmp_path / "first")
+    second.save_pretrained(tmp_path / "second")
+    batch = make_batch()
+    expected = {"first": first(**batch).logits, "second": second(**batch).logits}
+    model = PatchedVideoLLM.from_pretrained(tmp_path / "first", make_base())
+    base = model.base
+    for name in ("second", "first", "second"):
+        model.load_patch(tmp_path / name)
+        assert model.base is base
+        assert torch.equal(model(**batch).logits, expected[name])
+        assert not model.training
+    # A damaged or foreign patch changes nothing.
+    path = tmp_path / "first/patch.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="cannot read"):
+        model.load_patch(tmp_path / "first")
+    first.save_pretrained(tmp_path / "third")
+    shorter = tmp_path / "third/config.json"
+    shorter.write_text(shorter.read_text().replace('"num_layers": 2', '"num_layers": 1'))
+    with pytest.raises(CheckpointError, match=r"does not fit its config.json"):
+        model.load_patch(tmp_path / "third")
+    assert torch.equal(model(**batch).logits, expected["second"])

@@ -51,9 +51,9 @@ def test_a_change_outside_the_radius_changes_nothing() -> None:
     side, queries = torch.randn(1, 6, 2, 6), torch.randn(1, 3, 4, 8)
     times = torch.arange(6, dtype=torch.float64)[None]
     frame_times = torch.tensor([[0.0, 2.0, 5.0]], dtype=torch.float64)
-    before = module(side, torch.tensor([6]), queries, times, frame_times)
+    before = module(queries, module.pack(side, torch.tensor([6]), queries, times, frame_times))
     side[:, 4:] = 0
-    after = module(side, torch.tensor([6]), queries, times, frame_times)
+    after = module(queries, module.pack(side, torch.tensor([6]), queries, times, frame_times))
     assert torch.equal(before[:, :2], after[:, :2])
     assert not torch.allclose(before[:, 2], after[:, 2])
 
@@ -64,6 +64,6 @@ def test_unknown_times_are_refused() -> None:
     times = torch.tensor([[0.0, float("nan"), 2.0]], dtype=torch.float64)
     frames = torch.zeros(1, 2, dtype=torch.float64)
     with pytest.raises(PatchInputError, match=r"sample 0 .* no timestamps"):
-        module(side, length, queries, times, frames)
+        module.pack(side, length, queries, times, frames)
     with pytest.raises(PatchInputError, match="needs step_times"):
-        module(side, length, queries)
+        module.pack(side, length, queries)
