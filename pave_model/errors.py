@@ -19,3 +19,7 @@ class CheckpointError(PaveModelError):
 
 class BaseMismatchError(CheckpointError):
     """A patch was trained on another base model than the one given."""
+
+
+class BaseConfigError(PaveModelError):
+    """A base's configuration describes no model that a patch can be put on."""
