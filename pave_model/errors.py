@@ -26,3 +26,7 @@ class BaseMismatchError(CheckpointError):
 def sample_name(index: int, sample_ids: Sequence[str] | None) -> str:
     """How a message names a sample of a batch: by its id where ids are known, else by its place."""
     return f"sample {index} of the batch" if sample_ids is None else f"sample '{sample_ids[index]}'"
+
+
+class BaseConfigError(PaveModelError):
+    """A base's configuration describes no model that a patch can be put on."""

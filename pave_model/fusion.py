@@ -183,7 +183,7 @@ class FusionModule(nn.Module):
         alignment = align(lengths, num_frames, self.time_radius, step_times, frame_times, sample_ids)
         sizes = (num_tokens, alignment.lower.shape[2] * tokens_per_step, self.hidden_dim, self.num_heads)
         device = side.device.type
-        half = torch.is_autocast_enabled(device)
+        half = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if half else self.input_mapping.weight.dtype
         backend = resolve_backend(
             self.attention, sizes, device, dtype, alignment.valid is not None, self.rotary

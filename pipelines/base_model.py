@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from pipelines.errors import PipelineError
@@ -23,6 +30,26 @@ def load_base(
             f"no base model and tokenizer at {name!r} ({reason}); give a folder or hub id of a LLaVA-OneVision in the "
             "transformers layout"
         ) from error
+
+
+def load_base_config(name: str) -> LlavaOnevisionConfig:
+    """The base's configuration alone, without weights or tokenizer.
+
+    Raises PipelineError when there is none, or it is that of another kind of model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, StrictDataclassError) as error:  # no file or JSON; unknown kind; wrong types
+        reason = str(error).strip().split("\n")[0]
+        raise PipelineError(
+            f"no base's config.json at {name!r} ({reason}); give a folder or hub id of a LLaVA-OneVision in the "
+            "transformers layout"
+        ) from error
+    if not isinstance(config, LlavaOnevisionConfig):
+        raise PipelineError(
+            f"{name!r} is a model of the kind {config.model_type!r}, not llava_onevision; give another base"
+        )
+    return config
 
 
 def hide_weight_bars() -> None:

@@ -117,7 +117,17 @@ def test_help_is_quick_and_complete() -> None:
         )
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 0.5
-    for command in ("sidecue", "prepare", "extract", "train", "evaluate", "demo", "extractors", "store"):
+    for command in (
+        "sidecue",
+        "prepare",
+        "extract",
+        "train",
+        "evaluate",
+        "demo",
+        "extractors",
+        "profile",
+        "store",
+    ):
         assert f"\n  {command} " in finished.stdout
 
 
