@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from pipelines.checkpoint_commands import import_checkpoint
 from pipelines.store_commands import store
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
@@ -241,6 +242,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 pave.add_command(store)
+pave.add_command(import_checkpoint)
 
 
 def main() -> None:
