@@ -134,7 +134,7 @@ def _matrix(path: Path, tensors: Mapping[str, Tensor], name: str) -> tuple[int, 
         raise CheckpointError(f"{path} lacks {name!r}; {_REMEDY}")
     shape = tuple(tensors[name].shape)
     if len(shape) != 2:
-        raise CheckpointError(f"{path}: {name!r} has shape {shape}, but is a matrix; {_REMEDY}")
+        raise CheckpointError(f"{path}: {name!r} has shape {shape}, but should be a matrix; {_REMEDY}")
     return shape[0], shape[1]
 
 

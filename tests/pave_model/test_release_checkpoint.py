@@ -158,7 +158,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "wrong dimensions": (
         patch_file(put(f"{PATCH}input_mapping.weight", torch.ones(10))),
-        r"input_mapping.weight' has shape \(10,\), but is a matrix",
+        r"input_mapping.weight' has shape \(10,\), but should be a matrix",
     ),
     "whole numbers": (
         patch_file(put(f"{PATCH}output_norm.bias", torch.ones(24, dtype=torch.int64))),
