@@ -10,6 +10,8 @@ Modules, each usable alone:
 - `patched_model`: base + LoRA + one fusion module per channel.
 - `checkpoint`, `base_fingerprint`: saving, loading, and recognising the base a patch belongs to.
 - `cost`, `published_sizes`: what a patch costs beside its base, counted without weights.
+- `release_checkpoint`, `release_import`: checkpoints of the original release (`release_files`, `release_settings`
+  and `release_tensors` read their parts).
 - `small_base`: a small random base of the real class, for demos and tests.
 
 This file imports none of them, so that `import pave_model` stays cheap.

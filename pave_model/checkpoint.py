@@ -67,8 +67,7 @@ def write_checkpoint(folder: Path, files: PatchFiles, adapter_config: PeftConfig
     An earlier patch at the same place is replaced. Raises `CheckpointError` when the folder holds anything
     else, or cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FILES):
-        raise CheckpointError(f"{folder} holds other files than a patch; choose an empty or new folder")
+    check_free(folder)
     token = uuid.uuid4().hex[:8]
     unfinished = folder.with_name(f".{folder.name}.{token}.unfinished")
     replaced = folder.with_name(f".{folder.name}.{token}.replaced")
@@ -83,6 +82,12 @@ def write_checkpoint(folder: Path, files: PatchFiles, adapter_config: PeftConfig
         raise CheckpointError(f"cannot write {folder}: {error}; choose a writable folder") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Raise `CheckpointError` when a patch cannot be written to `folder`, because it holds anything else."""
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FILES):
+        raise CheckpointError(f"{folder} holds other files than a patch; choose an empty or new folder")
 
 
 def read_checkpoint(folder: Path) -> PatchFiles:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from pipelines.checkpoint_commands import import_checkpoint
 from pipelines.profile_command import profile
 from pipelines.store_commands import store
 
@@ -243,6 +244,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 pave.add_command(store)
 pave.add_command(profile)
+pave.add_command(import_checkpoint)
 
 
 def main() -> None:
