@@ -33,6 +33,7 @@ from tasks.instruction import Instruction
 class Example(TypedDict):
     """One instruction. `labels` is empty in evaluation. Times are float64 seconds; ids are int64."""
 
+    sample_id: str
     input_ids: Tensor  # (L,)
     labels: Tensor  # (L,)
     queries: Tensor  # (F, S, C_v)
@@ -183,6 +184,7 @@ class FeatureDataset(Dataset[Example]):
         frames = self._source.frames[sample_id]
         side = {channel: features[sample_id] for channel, features in self._source.side.items()}
         return Example(
+            sample_id=sample_id,
             input_ids=torch.tensor(input_ids),
             labels=torch.tensor(labels, dtype=torch.int64),
             queries=as_tensor(frames.values),
@@ -235,6 +237,7 @@ class Collator:
             padding_side=self.padding_side,
             max_length=self.max_length,
             too_long=self.too_long,
+            sample_ids=[example["sample_id"] for example in examples],
         )
         channels = examples[0]["side"]
         batch: dict[str, Any] = {
