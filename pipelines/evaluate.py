@@ -230,4 +230,4 @@ def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig)
 def _to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict):
         return {key: _to_device(value, device) for key, value in batch.items()}
-    return batch.to(device)
+    return batch.to(device) if isinstance(batch, torch.Tensor) else batch  # names stay as they are

@@ -223,13 +223,14 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """(B, L) ids, mask and labels; (B, F, S, .) key frames; per channel (B, T_pad, S_k, C_s), lengths, times.
 
-        Raises MissingFeaturesError when the examples have different numbers of key frames, and PromptError
-        when one is too long.
+        `sample_ids` are the names of the B samples, for errors. Raises MissingFeaturesError when the examples have
+        different numbers of key frames, and PromptError when one is too long.
         """
         if len({len(example["frame_times"]) for example in examples}) > 1:
             raise MissingFeaturesError(
                 "a batch mixes clips with different numbers of key frames; extract them again"
             )
+        sample_ids = [example["sample_id"] for example in examples]
         text = pad_batch(
             [example["input_ids"] for example in examples],
             [example["labels"] for example in examples] if len(examples[0]["labels"]) else None,
@@ -237,10 +238,11 @@ class Collator:
             padding_side=self.padding_side,
             max_length=self.max_length,
             too_long=self.too_long,
-            sample_ids=[example["sample_id"] for example in examples],
+            sample_ids=sample_ids,
         )
         channels = examples[0]["side"]
         batch: dict[str, Any] = {
+            "sample_ids": sample_ids,
             "input_ids": text.input_ids,
             "attention_mask": text.attention_mask,
             "queries": torch.stack([example["queries"] for example in examples]),
