@@ -6,6 +6,7 @@ Modules, each usable alone:
 - `alignment`: which side-channel steps each key frame sees.
 - `video_tokens`: where newline tokens go between the visual tokens.
 - `chat_text`: prompts, token ids and labels.
+- `sequence_assembly`: the video's run of ids in a sample's text, and padding samples to a batch.
 - `config`, `lora`: settings, and LoRA on the LLM's linear layers.
 - `patched_model`: base + LoRA + one fusion module per channel.
 - `checkpoint`, `base_fingerprint`: saving, loading, and recognising the base a patch belongs to.

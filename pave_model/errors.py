@@ -12,7 +12,7 @@ class PatchInputError(PaveModelError):
 
 
 class PromptError(PaveModelError):
-    """A dialog cannot be turned into token ids."""
+    """A dialog cannot be turned into token ids, or its ids into a batch."""
 
 
 class CheckpointError(PaveModelError):

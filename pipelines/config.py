@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from extractors.audio import AudioConfig
 from extractors.frames import FramesConfig
 from pave_model.config import LoraSettings, NewlinePosition
+from pave_model.sequence_assembly import TooLong
 from pipelines.errors import PipelineError
 
 # A small tower with random weights, so that extraction can be tried without a download. Its features hold a
@@ -123,7 +124,7 @@ class FusionSizes(Settings):
 
 
 class DataConfig(Settings):
-    """Which instructions and features a training or evaluation reads."""
+    """Which instructions and features a training or evaluation reads, and how long their sequences may be."""
 
     store: str
     instructions: Path = Field(description="instructions.parquet from `pave prepare`")
@@ -137,6 +138,12 @@ class DataConfig(Settings):
     )
     max_missing_fraction: float = Field(
         default=0.0, ge=0, le=1, description="share of instructions that may lack features; they are reported"
+    )
+    max_length: int | None = Field(
+        default=32768, gt=0, description="most tokens of a sample, its video's included; null: any number"
+    )
+    too_long: TooLong = Field(
+        default="error", description="truncate: longer samples lose their end, as in the original release"
     )
 
 

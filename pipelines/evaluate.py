@@ -213,7 +213,7 @@ def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig)
     loader = DataLoader(
         dataset,
         batch_size=config.batch_size,
-        collate_fn=Collator(tokenizer.pad_token_id, padding_side="left"),
+        collate_fn=Collator(tokenizer.pad_token_id, "left", config.data.max_length, config.data.too_long),
     )
     device = subject.model.base.device
     for batch in loader:
@@ -230,4 +230,4 @@ def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig)
 def _to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict):
         return {key: _to_device(value, device) for key, value in batch.items()}
-    return batch.to(device)
+    return batch.to(device) if isinstance(batch, torch.Tensor) else batch  # names stay as they are

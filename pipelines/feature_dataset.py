@@ -20,8 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from pave_model.chat_text import IGNORED_LABEL, evaluation_prompt, training_example
+from pave_model.chat_text import evaluation_prompt, training_example
 from pave_model.config import NewlinePosition
+from pave_model.sequence_assembly import PaddingSide, TooLong, pad_batch
 from pave_model.video_tokens import num_video_tokens
 from pipelines.config import DataConfig, Settings
 from pipelines.errors import ManifestError, MissingFeaturesError
@@ -32,6 +33,7 @@ from tasks.instruction import Instruction
 class Example(TypedDict):
     """One instruction. `labels` is empty in evaluation. Times are float64 seconds; ids are int64."""
 
+    sample_id: str
     input_ids: Tensor  # (L,)
     labels: Tensor  # (L,)
     queries: Tensor  # (F, S, C_v)
@@ -170,10 +172,8 @@ class FeatureDataset(Dataset[Example]):
         for item, frames in zip(self.instructions, num_frames.tolist(), strict=True):
             turns = [(item.question, item.answer)]
             count = num_video_tokens(frames, tokens_per_frame, newline)
-            if for_training:
-                self._texts.append(training_example(tokenizer, turns, video_token_id, count))
-            else:
-                self._texts.append((evaluation_prompt(tokenizer, turns, video_token_id, count), []))
+            text = (tokenizer, turns, video_token_id, count, item.sample_id)
+            self._texts.append(training_example(*text) if for_training else (evaluation_prompt(*text), []))
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -184,6 +184,7 @@ class FeatureDataset(Dataset[Example]):
         frames = self._source.frames[sample_id]
         side = {channel: features[sample_id] for channel, features in self._source.side.items()}
         return Example(
+            sample_id=sample_id,
             input_ids=torch.tensor(input_ids),
             labels=torch.tensor(labels, dtype=torch.int64),
             queries=as_tensor(frames.values),
@@ -202,26 +203,48 @@ def as_tensor(values: np.ndarray[Any, np.dtype[Any]]) -> Tensor:
 
 
 class Collator:
-    """Pads examples into the arguments of `PatchedVideoLLM.forward`; on the left for generation."""
+    """Pads examples into the arguments of `PatchedVideoLLM.forward`; on the left for generation.
 
-    def __init__(self, pad_token_id: int, padding_side: str = "right") -> None:
+    An example with more ids than `max_length` is an error, or loses its end with `too_long="truncate"`.
+    """
+
+    def __init__(
+        self,
+        pad_token_id: int,
+        padding_side: PaddingSide = "right",
+        max_length: int | None = None,
+        too_long: TooLong = "error",
+    ) -> None:
         self.pad_token_id = pad_token_id
         self.padding_side = padding_side
+        self.max_length = max_length
+        self.too_long = too_long
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """(B, L) ids, mask and labels; (B, F, S, .) key frames; per channel (B, T_pad, S_k, C_s), lengths, times.
 
-        Raises MissingFeaturesError when the examples have different numbers of key frames.
+        `sample_ids` are the names of the B samples, for errors. Raises MissingFeaturesError when the examples have
+        different numbers of key frames, and PromptError when one is too long.
         """
         if len({len(example["frame_times"]) for example in examples}) > 1:
             raise MissingFeaturesError(
                 "a batch mixes clips with different numbers of key frames; extract them again"
             )
-        ids = [example["input_ids"] for example in examples]
+        sample_ids = [example["sample_id"] for example in examples]
+        text = pad_batch(
+            [example["input_ids"] for example in examples],
+            [example["labels"] for example in examples] if len(examples[0]["labels"]) else None,
+            self.pad_token_id,
+            padding_side=self.padding_side,
+            max_length=self.max_length,
+            too_long=self.too_long,
+            sample_ids=sample_ids,
+        )
         channels = examples[0]["side"]
         batch: dict[str, Any] = {
-            "input_ids": self._pad(ids, self.pad_token_id),
-            "attention_mask": self._pad([torch.ones_like(row) for row in ids], 0),
+            "sample_ids": sample_ids,
+            "input_ids": text.input_ids,
+            "attention_mask": text.attention_mask,
             "queries": torch.stack([example["queries"] for example in examples]),
             "visual": torch.stack([example["visual"] for example in examples]),
             "frame_times": torch.stack([example["frame_times"] for example in examples]),
@@ -233,12 +256,9 @@ class Collator:
                 name: _padded([example["side_times"][name] for example in examples]) for name in channels
             },
         }
-        if len(examples[0]["labels"]):
-            batch["labels"] = self._pad([example["labels"] for example in examples], IGNORED_LABEL)
+        if text.labels is not None:
+            batch["labels"] = text.labels
         return batch
-
-    def _pad(self, rows: list[Tensor], value: int) -> Tensor:
-        return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=self.padding_side)
 
 
 def _padded(rows: list[Tensor]) -> Tensor:

@@ -22,20 +22,13 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from extractors.media import read_key_frames
 from extractors.pictures import normalise_pixels, resize_picture
-from pave_model.chat_text import (
-    IGNORED_LABEL,
-    PLACEHOLDER,
-    SYSTEM_PROMPT,
-    TURN_END,
-    TURN_START,
-    training_example,
-)
+from pave_model.chat_text import PLACEHOLDER, SYSTEM_PROMPT, TURN_END, TURN_START, training_example
+from pave_model.sequence_assembly import pad_batch
 from pave_model.small_base import SmallBaseConfig, build_small_base
 from pave_model.video_tokens import num_video_tokens, place_newlines
 from pipelines.base_model import hide_weight_bars
@@ -170,7 +163,13 @@ def _fit(
     count = num_video_tokens(config.num_frames, tokens_per_frame, "grid")
     texts = [
         [
-            training_example(tokenizer, [(item.question, item.answer)], base.config.video_token_id, count)
+            training_example(
+                tokenizer,
+                [(item.question, item.answer)],
+                base.config.video_token_id,
+                count,
+                item.sample_id,
+            )
             for item in clip_questions
         ]
         for clip_questions in questions
@@ -190,11 +189,13 @@ def _fit(
         ]
         # The vision tower runs once a clip, for all its questions.
         video = _video_tokens(base, pixels[clips]).repeat_interleave(config.questions_per_clip, dim=0)
-        input_ids = _padded([ids for ids, _ in batch], base.config.text_config.pad_token_id)
+        text = pad_batch(
+            [torch.tensor(ids) for ids, _ in batch],
+            [torch.tensor(labels) for _, labels in batch],
+            base.config.text_config.pad_token_id,
+        )
         output = base(
-            input_ids=input_ids,
-            attention_mask=_padded([[1] * len(ids) for ids, _ in batch], 0),
-            labels=_padded([labels for _, labels in batch], IGNORED_LABEL),
+            **text._asdict(),
             mm_encoder_outputs={"video": BaseModelOutputWithPooling(pooler_output=video)},
             use_cache=False,
         )
@@ -221,8 +222,3 @@ def _video_tokens(base: LlavaOnevisionForConditionalGeneration, pixels: NDArray[
     # The class ends its tokens with one newline; ours are placed as the patched model places them.
     tokens = features.pooler_output[:, :-1].unflatten(1, (num_frames, -1))  # (B, F, S, D)
     return place_newlines(tokens, base.model.image_newline, "grid")
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """(B, L) int64, padded on the right."""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

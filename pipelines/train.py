@@ -234,7 +234,9 @@ def _fit(
         model=model,
         args=arguments,
         train_dataset=dataset,
-        data_collator=Collator(tokenizer.pad_token_id),
+        data_collator=Collator(
+            tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
+        ),
         callbacks=[curve],
     )
     trainer.remove_callback(_printer())

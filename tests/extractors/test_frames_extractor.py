@@ -12,7 +12,7 @@ from extractor_contract import ExtractorContract
 from extractor_goldens import GOLDEN, golden_cases, read_case
 from hub_cache import FakeHub
 from safetensors.torch import load_file, save_file
-from transformers import LlavaOnevisionForConditionalGeneration
+from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, LlavaOnevisionModel
 
 from extractors.contract import Decoded, Sample
 from extractors.errors import MediaError, MissingTrackError, WeightsError
@@ -75,6 +75,24 @@ def test_tokens_are_those_of_the_original_model(path: Path) -> None:
                 tokens = vision.features(normalise_pixels(decoded.tensors["pixels"]))
             torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
     assert checked
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("path", golden_cases("pave_patch/assembly_pool*.safetensors"), ids=lambda p: p.stem)
+def test_pooling_is_that_of_the_original_and_of_transformers(path: Path) -> None:
+    """Bilinear only: no released patch pools by average or maximum, and neither does the extractor."""
+    tensors, _ = read_case(path)
+    prefix = "expected.bilinear.side"
+    sides = [int(name.removeprefix(prefix)) for name in tensors if name.startswith(prefix)]
+    assert sides
+    for side in sides:
+        tokens = tensors[f"input.side{side}"]  # (F, side side, C)
+        torch.testing.assert_close(pool(tokens), tensors[f"{prefix}{side}"], rtol=1e-5, atol=1e-5)
+        config = LlavaOnevisionConfig.from_pretrained(BASE)
+        config.vision_config.image_size = side * config.vision_config.patch_size
+        with torch.device("meta"):
+            model = LlavaOnevisionModel(config)
+        torch.testing.assert_close(pool(tokens), model.apply_pooling(tokens), rtol=1e-6, atol=1e-6)
 
 
 def test_tokens_are_those_of_the_base_in_transformers(sample_of: SampleOf) -> None:

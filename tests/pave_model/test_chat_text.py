@@ -1,12 +1,13 @@
 """Prompts, ids and labels: against the original release, and the rules one by one."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from qwen2_vocabulary import build_qwen2_tokenizer
+from tiny_patch import golden_folder
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pave_model.chat_text import evaluation_prompt, prompt_text, training_example
 from pave_model.errors import PromptError
@@ -36,33 +37,42 @@ def _byte_level(byte: int) -> str:
     return chr(byte) if byte in printable else chr(256 + others.index(byte))
 
 
-def golden_cases(golden: Path) -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = json.loads((golden / "text_cases.json").read_text())["cases"]
-    assert cases
-    return cases
+def golden_texts() -> list[dict[str, Any]]:
+    """The files of cases; there must be some, so that no check is lost unseen."""
+    files = [json.loads(path.read_text()) for path in sorted(golden_folder().glob("text_cases*.json"))]
+    assert files, f"no text_cases*.json in {golden_folder()}"
+    assert all(file["cases"] for file in files)
+    return files
 
 
 def turns_of(case: dict[str, Any]) -> list[tuple[str, str | None]]:
     return [(turn["question"], turn["answer"]) for turn in case["turns"]]
 
 
-@pytest.mark.golden
-def test_prompts_are_those_of_the_original(golden: Path) -> None:
-    for case in golden_cases(golden):
-        assert prompt_text(turns_of(case)) == case["eval_prompt"]
+@pytest.fixture(scope="session")
+def qwen2() -> PreTrainedTokenizerBase:
+    return build_qwen2_tokenizer()
 
 
 @pytest.mark.golden
-def test_ids_and_labels_are_those_of_the_original(golden: Path) -> None:
-    excerpt = golden / "text_cases_tokenizer.json"
-    if not excerpt.exists():
-        pytest.skip(f"{excerpt.name}, the excerpt of Qwen2's vocabulary for these texts, is not in this copy")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(excerpt))
-    for case in golden_cases(golden):
-        input_ids, labels = training_example(tokenizer, turns_of(case), -200, 1)
-        assert input_ids == case["train_input_ids"]
-        assert labels == case["train_labels"]
-        assert evaluation_prompt(tokenizer, turns_of(case), -200, 1) == case["eval_input_ids"]
+def test_prompts_are_those_of_the_original() -> None:
+    for file in golden_texts():
+        for case in file["cases"]:
+            assert prompt_text(turns_of(case)) == case["eval_prompt"]
+
+
+@pytest.mark.golden
+def test_ids_and_labels_are_those_of_the_original(qwen2: PreTrainedTokenizerBase) -> None:
+    markers = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    assert qwen2.convert_tokens_to_ids(markers) == [151643, 151644, 151645]
+    for file in golden_texts():
+        video_token_id = file["image_token_index"]
+        for case in file["cases"]:
+            input_ids, labels = training_example(qwen2, turns_of(case), video_token_id, 1)
+            assert input_ids == case["train_input_ids"]
+            assert labels == case["train_labels"]
+            prompt = evaluation_prompt(qwen2, turns_of(case), video_token_id, 1)
+            assert prompt == case["eval_input_ids"]
 
 
 def test_the_video_stands_once_before_the_first_question(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -108,7 +118,7 @@ def test_only_training_strips_the_first_question(tokenizer: PreTrainedTokenizerF
         ([], "the dialog is empty"),
         ([("what is <image>", "a")], "turn 1 of the dialog holds '<image>'"),
         ([("what", "a"), ("why", "<image>")], "turn 2 of the dialog holds '<image>'"),
-        ([("what <video>", "a")], "'<video>', which stands for the video"),
+        ([("what <video>", "a")], "the dialog holds the token '<video>', which stands for the video"),
         ([("what", None)], "turn 1 of the dialog has no answer"),
     ],
 )
@@ -117,6 +127,9 @@ def test_bad_dialogs_are_named(
 ) -> None:
     with pytest.raises(PromptError, match=message):
         training_example(tokenizer, turns, VIDEO_ID, 1)
+    named = message.replace("the dialog", "the dialog of sample 'clip 3'")
+    with pytest.raises(PromptError, match=named):
+        training_example(tokenizer, turns, VIDEO_ID, 1, sample_id="clip 3")
 
 
 def test_history_needs_its_answers(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_patch import golden_folder
 
 from pave_model.config import NewlinePosition
 from pave_model.errors import PatchInputError
@@ -13,18 +14,26 @@ from pave_model.video_tokens import num_video_tokens, place_newlines
 POSITIONS: list[NewlinePosition] = ["grid", "frame", "one_token", "no_token"]
 
 
+CASES = sorted(golden_folder().glob("assembly_newline*.safetensors"))
+
+
 @pytest.mark.golden
-@pytest.mark.parametrize("position", POSITIONS)
-def test_newlines_are_where_the_original_puts_them(golden: Path, position: NewlinePosition) -> None:
-    tensors = load_file(golden / "assembly_newline.safetensors")
-    sizes = {name.split(".")[0] for name in tensors}
-    assert sizes
-    for size in sizes:
-        tokens = tensors[f"{size}.input"]
-        expected = tensors[f"{size}.expected.{position}"]
+def test_there_are_cases() -> None:
+    assert CASES, f"no assembly_newline*.safetensors in {golden_folder()}"
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_newlines_are_where_the_original_puts_them(path: Path) -> None:
+    tensors = load_file(path)
+    expected_names = [name for name in tensors if ".expected." in name]
+    assert expected_names
+    for name in expected_names:
+        size, position = name.split(".expected.")
+        tokens = tensors[f"{size}.input"]  # (F, n n, D)
         placed = place_newlines(tokens[None], tensors[f"{size}.newline"], position)
-        assert torch.equal(placed[0], expected)
-        assert num_video_tokens(*tokens.shape[:2], position) == len(expected)
+        assert torch.equal(placed[0], tensors[name])
+        assert num_video_tokens(*tokens.shape[:2], position) == len(tensors[name])
 
 
 def test_the_released_setting_has_6720_tokens() -> None:

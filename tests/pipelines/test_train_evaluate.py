@@ -1,6 +1,7 @@
 """Training and evaluation on a tiny real store: what a run leaves behind, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from ml_dtypes import bfloat16
 
 from pave_model.config import LoraSettings
+from pave_model.errors import PromptError
 from pave_model.small_base import SmallBaseConfig, build_small_base
 from pipelines.config import DataConfig, EvaluateConfig, FusionSizes, TrainConfig
 from pipelines.errors import ManifestError, MissingFeaturesError, RunError
@@ -162,6 +164,19 @@ def test_lacking_features_stop_a_run_unless_they_are_allowed(world: Path, tmp_pa
     report = train(training(world, tmp_path / "run", data=data(world, "test", max_missing_fraction=0.3)))
     assert report.coverage.with_features == 3
     assert report.coverage.missing == {"frames": 0, "audio": 1}
+
+
+def test_a_long_sample_stops_a_run_unless_it_may_be_cut(world: Path, tmp_path: Path) -> None:
+    asked = data(world, "train", max_length=30)
+    with pytest.raises(PromptError, match=r"^sample 'clip \d' has \d+ tokens.* max_length is 30;") as caught:
+        train(training(world, tmp_path / "run", data=asked))
+    length = int(re.findall(r"has (\d+) tokens", str(caught.value))[0])
+    cut = {"max_length": length - 1, "too_long": "truncate"}
+    report = train(training(world, tmp_path / "run", data=data(world, "train", **cut), max_steps=1))
+    assert report.steps == 1
+    asked = data(world, "test", max_length=30, max_missing_fraction=0.5)
+    with pytest.raises(PromptError, match="max_length is 30"):
+        evaluate(EvaluateConfig(run=tmp_path / "run", data=asked, out=tmp_path / "scores"))
 
 
 def test_a_run_is_not_overwritten_and_an_unfinished_one_is_not_evaluated(world: Path, tmp_path: Path) -> None:
