@@ -39,7 +39,7 @@ class PatchRecord(BaseModel):
     """What config.json holds.
 
     `lineage` says where the patch comes from: run, data snapshot, encoders, ... `scores` are numbers by the name
-    of what was asked, such as `test/tone_colour accuracy`; `licences` those of each channel's encoder.
+    of what was measured, such as `test, tone_colour: accuracy`; `licences` those of each channel's encoder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -27,7 +27,8 @@ from pave_model.config import PatchConfig, PatchExecution
 from pave_model.errors import BaseMismatchError, CheckpointError, PatchInputError
 from pave_model.fusion import FusionModule
 from pave_model.lora import add_lora
-from pave_model.video_inputs import VideoInputs, check_placeholders, check_video_inputs, rows_with_channel
+from pave_model.patch_update import add_updates
+from pave_model.video_inputs import VideoInputs, check_placeholders, check_video_inputs
 
 
 class PatchedVideoLLM(nn.Module):
@@ -131,8 +132,7 @@ class PatchedVideoLLM(nn.Module):
 
     def _base_inputs(self, input_ids: Tensor, attention_mask: Tensor, video: VideoInputs) -> dict[str, Any]:
         """The arguments of the base that carry the patched video."""
-        queries, visual = self._key_frame_tokens(video)
-        tokens = self._patched_tokens(queries, visual, video)
+        tokens = self._patched_tokens(video)
         sequence = self.family.video_sequence(self.base, tokens, self.patch_config.newline)
         check_placeholders(
             input_ids,
@@ -151,34 +151,18 @@ class PatchedVideoLLM(nn.Module):
 
         Errors as for `forward`.
         """
-        tokens = self._patched_tokens(*self._key_frame_tokens(video), video)
+        tokens = self._patched_tokens(video)
         return self.family.video_sequence(self.base, tokens, self.patch_config.newline)
 
-    def _key_frame_tokens(self, video: VideoInputs) -> tuple[Tensor, Tensor]:
-        """Query tokens (B, F, S, C_v) and visual tokens (B, F, S, D): as given, or made from pixels."""
+    def _patched_tokens(self, video: VideoInputs) -> Tensor:
+        """Visual tokens plus the updates of all channels, (B, F, S, D)."""
         check_video_inputs(video, list(self.patch), self.config.text_config.hidden_size)
         if "pixels" in video:
             with torch.no_grad():
-                return self.family.key_frame_tokens(self.base, video["pixels"])
-        return video["queries"], video["visual"]
-
-    def _patched_tokens(self, queries: Tensor, visual: Tensor, video: VideoInputs) -> Tensor:
-        """visual + the update of every channel, (B, F, S, D), for the samples that have the channel.
-
-        The sum is float32, and so is the patch unless `execution.dtype` says otherwise, under autocast too.
-        """
-        device = visual.device.type
-        tokens = visual.float()
-        queries = queries.float()
-        for channel, fusion in self.patch.items():
-            if channel not in video.get("side", {}):
-                continue
-            rows = rows_with_channel(video, channel)
-            if rows is not None and len(rows) == 0:
-                continue
-            with torch.autocast(device, torch.bfloat16, enabled=self.execution.dtype == "bfloat16"):
-                update = _update(fusion, channel, queries, video, rows).float()
-            tokens = tokens + update if rows is None else tokens.index_add(0, rows.to(tokens.device), update)
+                queries, visual = self.family.key_frame_tokens(self.base, video["pixels"])
+        else:
+            queries, visual = video["queries"], video["visual"]
+        tokens = add_updates(self.patch, queries, visual, video, self.execution.dtype)
         return tokens.to(self.base.get_input_embeddings().weight.dtype)
 
     def num_video_tokens(self, num_frames: int, tokens_per_frame: int) -> int:
@@ -312,34 +296,3 @@ def _check_base(folder: Path, record: PatchRecord, found: str) -> None:
             f"{folder} was trained on base '{record.patch.base}' with fingerprint {record.base_fingerprint}, "
             f"but the given base has {found}; load it with that base"
         )
-
-
-def _update(
-    fusion: nn.Module, channel: str, queries: Tensor, video: VideoInputs, rows: Tensor | None
-) -> Tensor:
-    """A channel's update (B', F, S, D) of the samples `rows`, or of all."""
-    assert isinstance(fusion, FusionModule)
-
-    def of_rows(values: Tensor | None) -> Tensor | None:
-        return values if values is None or rows is None else values[rows.to(values.device)]
-
-    queries = queries if rows is None else queries[rows.to(queries.device)]
-    sample_ids = video.get("sample_ids")
-    if sample_ids is not None and rows is not None:
-        sample_ids = [sample_ids[row] for row in rows.tolist()]
-    side = of_rows(video["side"][channel])
-    lengths = of_rows(video["side_lengths"][channel])
-    assert side is not None
-    assert lengths is not None
-    try:
-        packed = fusion.pack(
-            side.float(),
-            lengths,
-            queries,
-            of_rows(video.get("side_times", {}).get(channel)),
-            of_rows(video.get("frame_times")),
-            sample_ids,
-        )
-    except PatchInputError as error:
-        raise PatchInputError(f"channel '{channel}': {error}") from error
-    return fusion(queries, packed)  # type: ignore[no-any-return]

@@ -82,7 +82,7 @@ def rows_with_channel(video: VideoInputs, channel: str) -> Tensor | None:
     batch = len(video["side"][channel])
     if present.shape != (batch,):
         raise PatchInputError(
-            f"channel '{channel}': side_present has shape {tuple(present.shape)} for {batch} samples; pass (B,) bool"
+            f"side_present has shape {tuple(present.shape)} for {batch} samples; pass (B,) bool"
         )
     present = present.cpu()
     return None if bool(present.all()) else present.nonzero().squeeze(1)

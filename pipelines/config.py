@@ -7,14 +7,14 @@ are separate fields; only identity goes into fingerprints.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from extractors.audio import AudioConfig
 from extractors.frames import FramesConfig
-from pave_model.config import LoraSettings, NewlinePosition
+from pave_model.config import LoraSettings, NewlinePosition, PatchExecution
 from pave_model.sequence_assembly import TooLong
 from pipelines.errors import PipelineError
 
@@ -118,6 +118,12 @@ class FusionSizes(Settings):
     hidden_dim: int = Field(default=512, gt=0)
     num_heads: int = Field(default=4, gt=0)
     num_layers: int = Field(default=2, gt=0)
+    value_projection: Literal["tied", "untied"] = Field(
+        default="tied", description="tied: values are the keys, as in the published patches"
+    )
+    rotary: bool = Field(
+        default=False, description="rotary positions in time and space; heads of 128 channels"
+    )
     time_radius: float | None = Field(
         default=None, ge=0, description="seconds: align by time; null: evenly, as the published patches"
     )
@@ -163,6 +169,11 @@ class TrainConfig(Settings):
     batch_size: int = Field(default=4, gt=0)
     accumulation: int = Field(default=4, gt=0)
     learning_rate: float = Field(default=2e-5, gt=0)
+    patch_learning_rate: float | None = Field(
+        default=None, gt=0, description="of the fusion modules, where it differs"
+    )
+    lora_learning_rate: float | None = Field(default=None, gt=0, description="of LoRA, where it differs")
+    execution: PatchExecution = PatchExecution()
     warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
     max_grad_norm: float = Field(default=0.1, gt=0)
     bf16: bool = Field(default=False, description="mixed precision; for GPUs")

@@ -18,13 +18,14 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from pave_model.checkpoint import record_scores
 from pave_model.config import PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
 from pipelines.base_model import load_base
+from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, Settings
 from pipelines.errors import RunError
 from pipelines.feature_dataset import (
-    Collator,
     Coverage,
     FeatureDataset,
     open_source,
@@ -157,6 +158,11 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     temporary = config.out / f".{SCORES_FILE}.part"
     temporary.write_text(json.dumps(written, indent=1) + "\n")
     temporary.rename(config.out / SCORES_FILE)
+    if config.run is not None:
+        accuracies = {
+            f"{config.data.split}, {score.question}: accuracy": score.accuracy for score in report.scores
+        }
+        record_scores(config.run / PATCH_FOLDER, accuracies)
     return report
 
 

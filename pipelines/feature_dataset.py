@@ -16,13 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from pave_model.chat_text import evaluation_prompt, training_example
 from pave_model.config import NewlinePosition
-from pave_model.sequence_assembly import PaddingSide, TooLong, pad_batch
 from pave_model.video_tokens import num_video_tokens
 from pipelines.config import DataConfig, Settings
 from pipelines.errors import ManifestError, MissingFeaturesError
@@ -200,67 +198,3 @@ def as_tensor(values: np.ndarray[Any, np.dtype[Any]]) -> Tensor:
     if values.dtype.name == "bfloat16":
         return torch.from_numpy(values.view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(values)
-
-
-class Collator:
-    """Pads examples into the arguments of `PatchedVideoLLM.forward`; on the left for generation.
-
-    An example with more ids than `max_length` is an error, or loses its end with `too_long="truncate"`.
-    """
-
-    def __init__(
-        self,
-        pad_token_id: int,
-        padding_side: PaddingSide = "right",
-        max_length: int | None = None,
-        too_long: TooLong = "error",
-    ) -> None:
-        self.pad_token_id = pad_token_id
-        self.padding_side = padding_side
-        self.max_length = max_length
-        self.too_long = too_long
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """(B, L) ids, mask and labels; (B, F, S, .) key frames; per channel (B, T_pad, S_k, C_s), lengths, times.
-
-        `sample_ids` are the names of the B samples, for errors. Raises MissingFeaturesError when the examples have
-        different numbers of key frames, and PromptError when one is too long.
-        """
-        if len({len(example["frame_times"]) for example in examples}) > 1:
-            raise MissingFeaturesError(
-                "a batch mixes clips with different numbers of key frames; extract them again"
-            )
-        sample_ids = [example["sample_id"] for example in examples]
-        text = pad_batch(
-            [example["input_ids"] for example in examples],
-            [example["labels"] for example in examples] if len(examples[0]["labels"]) else None,
-            self.pad_token_id,
-            padding_side=self.padding_side,
-            max_length=self.max_length,
-            too_long=self.too_long,
-            sample_ids=sample_ids,
-        )
-        channels = examples[0]["side"]
-        batch: dict[str, Any] = {
-            "sample_ids": sample_ids,
-            "input_ids": text.input_ids,
-            "attention_mask": text.attention_mask,
-            "queries": torch.stack([example["queries"] for example in examples]),
-            "visual": torch.stack([example["visual"] for example in examples]),
-            "frame_times": torch.stack([example["frame_times"] for example in examples]),
-            "side": {name: _padded([example["side"][name] for example in examples]) for name in channels},
-            "side_lengths": {
-                name: torch.tensor([len(example["side"][name]) for example in examples]) for name in channels
-            },
-            "side_times": {
-                name: _padded([example["side_times"][name] for example in examples]) for name in channels
-            },
-        }
-        if text.labels is not None:
-            batch["labels"] = text.labels
-        return batch
-
-
-def _padded(rows: list[Tensor]) -> Tensor:
-    """(T_i, ...) of each example -> (B, T_pad, ...), zeros behind."""
-    return pad_sequence(rows, batch_first=True)

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from transformers import (
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -32,10 +31,10 @@ from transformers import (
 from pave_model.config import FusionConfig, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
 from pipelines.base_model import load_base
+from pipelines.collator import Collator
 from pipelines.config import Settings, TrainConfig
 from pipelines.errors import RunError
 from pipelines.feature_dataset import (
-    Collator,
     Coverage,
     FeatureDataset,
     FeatureSource,
@@ -43,6 +42,7 @@ from pipelines.feature_dataset import (
     read_instructions,
     with_features,
 )
+from pipelines.patch_trainer import PatchTrainer
 from pipelines.progress import Progress, ProgressFactory, silent
 
 RUN_FILE = "run.json"
@@ -88,7 +88,7 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     base, tokenizer = load_base(config.base, dtype)
     torch.manual_seed(config.seed)  # fresh patch and LoRA weights
-    model = PatchedVideoLLM(base, patch_config(config, source))
+    model = PatchedVideoLLM(base, patch_config(config, source), config.execution)
     dataset = FeatureDataset(
         usable, source, tokenizer, base.config.video_token_id, config.newline, for_training=True
     )
@@ -100,7 +100,8 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
     with progress(f"train {channels}") as stage:
         losses = _fit(model, dataset, tokenizer, config, temporary, stage)
     lineage = {**source.identity(), "run": config.out.name, "base": config.base}
-    model.save_pretrained(temporary / PATCH_FOLDER, lineage)
+    licences = {channel: features.record.licence for channel, features in source.side.items()}
+    model.save_pretrained(temporary / PATCH_FOLDER, lineage, licences)
     report = TrainReport(
         run=config.out,
         snapshot=source.version,
@@ -230,7 +231,7 @@ def _fit(
         log_level="error",
     )
     curve = _Curve(folder / "metrics.jsonl", stage)
-    trainer = Trainer(
+    trainer = PatchTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -238,6 +239,8 @@ def _fit(
             tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
         ),
         callbacks=[curve],
+        patch_learning_rate=config.patch_learning_rate,
+        lora_learning_rate=config.lora_learning_rate,
     )
     trainer.remove_callback(_printer())
     trainer.train()
