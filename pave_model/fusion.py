@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (the name everybody reads as torch's)
 
 from pave_model.attention import AttentionBackend, attend, attend_folded, key_slots, resolve_backend
 from pave_model.errors import PatchInputError
@@ -42,19 +43,28 @@ class CrossAttention(nn.Module):
         # Tied: in every checkpoint but in no computation; frozen, so that no optimizer or DDP waits for it.
         self.v_linear = nn.Linear(embed_dim, hidden_dim).requires_grad_(not self.tied)
 
-    def forward(self, queries: Tensor, steps: Tensor, side: SideBatch) -> Tensor:
-        """queries (P, S, d) and mapped side steps (N, S_k, E) -> (P, S, d)."""
+    def forward(self, queries: Tensor, steps: Tensor, bias: Tensor, side: SideBatch) -> Tensor:
+        """queries (P, S, d) + attention over the mapped side steps: `steps` (N, S_k, E) + `bias` (E,).
+
+        Biases shift all keys of a chunk alike. The softmax does not see that, and its shares sum to 1, so the
+        shift of the values is added to the P S results instead of to the N S_k keys.
+        """
         # Projected once per step, then gathered: resampling commutes with an affine map.
-        key = value = self._chunks(self.k_linear(steps), side)
+        key = value = self._chunks(F.linear(steps, self.k_linear.weight), side)
+        key_shift = value_shift = self.k_linear(bias)  # (d,)
         if not self.tied:
-            value = self._chunks(self.v_linear(steps), side)
+            value = self._chunks(F.linear(steps, self.v_linear.weight), side)
+            value_shift = self.v_linear(bias)
         if side.backend == "folded":
             linear = self.q_linear
-            return attend_folded(queries, linear.weight, linear.bias, key, value, side.slots.mask)
-        query = self._split_heads(self.q_linear(queries))
-        if side.rotation is not None:
-            query, key = rotate(query, side.rotation[0]), rotate(key, side.rotation[1])
-        return attend(query, key, value, side.slots, side.backend)
+            attended = attend_folded(queries, linear.weight, linear.bias, key, value, side.slots.mask)
+        else:
+            query = self._split_heads(self.q_linear(queries))
+            if side.rotation is not None:  # rotated, a shift is no longer the same for all keys
+                key = rotate(key + key_shift.view(self.num_heads, 1, -1), side.rotation[1])
+                query = rotate(query, side.rotation[0])
+            attended = attend(query, key, value, side.slots, side.backend)
+        return (queries + attended).add_(value_shift)  # into the memory of the sum
 
     def _chunks(self, projected: Tensor, side: SideBatch) -> Tensor:
         """(N, S_k, d) -> every key frame's chunk, (P, h, K, d / h)."""
@@ -81,9 +91,9 @@ class CrossAttentionLayer(nn.Module):
             nn.Linear(2 * hidden_dim, hidden_dim, bias=False),
         )
 
-    def forward(self, queries: Tensor, steps: Tensor, side: SideBatch) -> Tensor:
-        """As `CrossAttention.forward`, with both residuals."""
-        queries = queries + self.attn(queries, steps, side)
+    def forward(self, queries: Tensor, steps: Tensor, bias: Tensor, side: SideBatch) -> Tensor:
+        """As `CrossAttention.forward`, followed by the feed-forward network."""
+        queries = self.attn(queries, steps, bias, side)
         update: Tensor = self.ffn(queries)
         return update.add_(queries)  # into the memory of the update, which the backward pass does not need
 
@@ -150,10 +160,10 @@ class FusionModule(nn.Module):
         queries. Inputs have the module's dtype.
         """
         batch = queries.shape[:2]
-        steps = self.input_mapping(side.steps)  # (N, S_k, E)
+        steps = F.linear(side.steps, self.input_mapping.weight)  # (N, S_k, E), bias still to come
         updates = self.query_input_mapping(queries).flatten(0, 1)  # (P, S, d)
         for layer in self.cross_attn_layers:
-            updates = layer(updates, steps, side)
+            updates = layer(updates, steps, self.input_mapping.bias, side)
         updates = self.output_mapping(updates).unflatten(0, batch)  # (B, F, S, D)
         return self.output_norm(updates)  # type: ignore[no-any-return]
 
