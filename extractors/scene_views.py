@@ -13,6 +13,9 @@ from extractors.errors import MediaError
 from extractors.media import Picture
 from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene
 
+_MAX_POSE = 1e6  # metres
+_TOLERANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class SceneViews:
@@ -52,12 +55,12 @@ def read_views(
         image_size: c.
         depth_scale: units of the depth pictures in a metre.
 
-    Raises `MediaError` for pictures that cannot be read.
+    Raises `MediaError` for pictures that cannot be read, poses that are none, and scenes without depth.
     """
     tracked = scene.tracked
     chosen = tracked[view_indices(len(tracked), num_views)]
     distinct, place = np.unique(chosen, return_inverse=True)
-    alignment = np.eye(4) if scene.axis_alignment is None else scene.axis_alignment
+    poses = _aligned_poses(scene, distinct, sample_id)
     colours, depths, intrinsics = [], [], []
     for frame in distinct.tolist():
         depth = scene.depth(frame)
@@ -71,7 +74,26 @@ def read_views(
         colours=np.stack(colours)[place],
         depths=np.stack(depths)[place],
         intrinsics=np.stack(intrinsics)[place],
-        poses=alignment @ scene.poses[chosen],
+        poses=poses[place],
+    )
+
+
+def _aligned_poses(scene: RgbdScene, frames: npt.NDArray[np.int64], sample_id: str) -> Matrix:
+    alignment = np.eye(4) if scene.axis_alignment is None else scene.axis_alignment
+    with np.errstate(over="ignore", invalid="ignore"):
+        poses = alignment @ scene.poses[frames]
+    for frame, pose in zip(frames.tolist(), poses, strict=True):
+        if not _is_camera_pose(pose):
+            reason = f"the pose of frame {scene.names[frame]} is no camera pose"
+            raise MediaError(sample_id, reason, "export the scene again")
+    return poses
+
+
+def _is_camera_pose(pose: Matrix) -> bool:
+    return (
+        bool((np.abs(pose) < _MAX_POSE).all())  # and no NaN
+        and bool((np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]) < _TOLERANCE).all())
+        and abs(np.linalg.det(pose)) > _TOLERANCE  # a camera's is 1
     )
 
 

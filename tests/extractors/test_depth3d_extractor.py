@@ -130,6 +130,9 @@ def test_scenes_that_cannot_be_used_are_named(
             "color/0.jpg", picture(tmp_path / "thin.png", Image.new("RGB", (2, 400)))
         ),
         r"pose/1\.txt does not hold the 16 numbers": broken("pose/1.txt", b"1 0 0\n0 1"),
+        "the pose of frame 2 is no camera pose": broken("pose/2.txt", b"0 " * 15 + b"1"),
+        "the pose of frame 0 is no camera pose": broken("pose/0.txt", b"1e300 " * 16),
+        "pose of frame 2 is no camera": broken("pose/2.txt", b"1 0 0 0  0 1 0 0  0 0 1 0  0 0 1 0"),
         r"intrinsic/intrinsic_depth\.txt does not hold": broken(
             "intrinsic/intrinsic_depth.txt", b"\xff" * 90
         ),
