@@ -50,6 +50,20 @@ class Sample:
             raise MediaError(self.sample_id, f"the sample has no {role!r} file", "add it to the manifest")
         return self.media[role]
 
+    def paths(self, prefix: str) -> dict[str, Path]:
+        """Return the files of all roles that start with `prefix`, by the rest of the role's name.
+
+        Raises `MediaError` when the sample has none.
+        """
+        found = {
+            role.removeprefix(prefix): path for role, path in self.media.items() if role.startswith(prefix)
+        }
+        if not found:
+            raise MediaError(
+                self.sample_id, f"the sample has no {prefix + '...'!r} file", "add it to the manifest"
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class TensorSpec:
