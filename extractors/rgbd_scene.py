@@ -48,6 +48,17 @@ class RgbdScene:
         """The numbers of the frames whose pose is finite."""
         return np.flatnonzero(np.isfinite(self.poses).all(axis=(1, 2)))
 
+    @property
+    def alignment(self) -> Matrix:
+        """(4, 4), `axis_alignment` or the identity."""
+        return np.eye(4) if self.axis_alignment is None else self.axis_alignment
+
+    @property
+    def camera_path(self) -> Matrix:
+        """(M, 3) the camera's places in the axis-aligned world, of the tracked frames in order."""
+        with np.errstate(over="ignore", invalid="ignore"):  # of absurd poses, which the views would refuse
+            return (self.alignment @ self.poses[self.tracked])[:, :3, 3]
+
 
 @contextmanager
 def open_scene(path: Path, sample_id: str) -> Iterator[RgbdScene]:

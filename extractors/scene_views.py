@@ -79,9 +79,8 @@ def read_views(
 
 
 def _aligned_poses(scene: RgbdScene, frames: npt.NDArray[np.int64], sample_id: str) -> Matrix:
-    alignment = np.eye(4) if scene.axis_alignment is None else scene.axis_alignment
     with np.errstate(over="ignore", invalid="ignore"):
-        poses = alignment @ scene.poses[frames]
+        poses = scene.alignment @ scene.poses[frames]
     for frame, pose in zip(frames.tolist(), poses, strict=True):
         if not _is_camera_pose(pose):
             reason = f"the pose of frame {scene.names[frame]} is no camera pose"

@@ -226,6 +226,32 @@ def demo(**options: Any) -> None:
     click.echo(function(config, TerminalProgress).summary())
 
 
+@pave.group()
+def inspect() -> None:
+    """Look at a sample's media as a channel sees them."""
+
+
+@inspect.command("depth3d")
+@click.argument("sample")
+@click.option("--out", type=folder_option, required=True, help="Folder for points.ply and scene.png.")
+@click.option("--manifest", type=folder_option, help="SAMPLE is an id of this manifest, not a path.")
+@click.option("--num-views", type=int, help="Views of the scene. [default: 32]")
+@click.option("--depth-scale", type=float, help="Units of depth in a metre. [default: 1000]")
+@click.option("--step", type=int, help="Every how many pixels are a point. [default: 2]")
+def inspect_depth3d(sample: str, manifest: Path | None, **options: Any) -> None:
+    """Draw the RGB-D scene SAMPLE, a folder or HDF5 file, as a point cloud with the path of its camera."""
+    from pipelines.config import InspectSceneConfig, checked
+    from pipelines.inspect_scene import inspect_scene
+
+    scene = Path(sample)
+    if manifest is not None:
+        from pipelines.manifest import media_path
+
+        scene = media_path(manifest, sample, "scene")
+    config = checked(InspectSceneConfig, _given({"scene": scene, **options}), "pave inspect depth3d")
+    click.echo(inspect_scene(config, sample if manifest is not None else scene.name).summary())
+
+
 @pave.command()
 def extractors() -> None:
     """List the channels: what each makes, with which encoder, and its licence."""

@@ -110,6 +110,18 @@ class ExtractFramesConfig(ExtractConfig):
 EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {"audio": ExtractAudioConfig, "frames": ExtractFramesConfig}
 
 
+class InspectSceneConfig(Settings):
+    """What is looked at of an RGB-D scene, and where the point cloud and the picture go."""
+
+    scene: Path = Field(description="folder in ScanNet's exported layout, or an HDF5 file")
+    out: Path = Field(description="folder for points.ply and scene.png")
+    num_views: int = Field(default=32, gt=0)
+    depth_scale: float = Field(
+        default=1000.0, gt=0, allow_inf_nan=False, description="units of depth in a metre"
+    )
+    step: int = Field(default=2, gt=0, description="every how many pixels of a row and column are a point")
+
+
 class FusionSizes(Settings):
     """Sizes of a channel's fusion module that are free to choose; the others follow from base and features."""
 

@@ -209,6 +209,20 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(table.replace_schema_metadata(None), root, datasets[0], _instructions_beside(path))
 
 
+def media_path(manifest: Path, sample_id: str, role: str) -> Path:
+    """The absolute path of one sample's media. Raises ManifestError, also as `read_manifest` does."""
+    found = read_manifest(manifest)
+    for row in found.table.select(["sample_id", "media"]).to_pylist():
+        if row["sample_id"] == sample_id:
+            media: dict[str, str] = json.loads(row["media"])
+            if role not in media:
+                raise ManifestError(
+                    f"{sample_id} has no {role!r} in {manifest}; it has: {', '.join(sorted(media))}"
+                )
+            return found.root / media[role]
+    raise ManifestError(f"{manifest} has no sample {sample_id!r}; its dataset is {found.dataset!r}")
+
+
 def _instructions_beside(manifest: Path) -> pa.Table | None:
     path = manifest.with_name(INSTRUCTIONS)
     if not path.is_file():

@@ -57,10 +57,18 @@ def write_scene_hdf5(
 ROOM = np.array(
     [[-2.0, 2.5], [-1.8, 2.2], [0.0, 2.6]]
 )  # metres: the walls across x, across y, floor and ceiling
-INTRINSIC = np.array([[577.87, 0, 319.5, 0], [0, 577.87, 239.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 WALL_COLOURS = np.uint8(
     [[200, 60, 60], [60, 200, 60], [60, 60, 200], [200, 200, 60], [90, 90, 90], [250] * 3]
 )
+
+
+def camera_intrinsic(size: tuple[int, int]) -> np.ndarray:
+    """ScanNet's depth camera, for pictures of (height, width) pixels."""
+    height, width = size
+    focal = 577.87 * width / 640
+    return np.array(
+        [[focal, 0, (width - 1) / 2, 0], [0, focal, (height - 1) / 2, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
 
 
 def camera_pose(place: np.ndarray, towards: np.ndarray) -> np.ndarray:
@@ -84,26 +92,22 @@ def room_poses(count: int) -> list[np.ndarray]:
     ]
 
 
-def room_view(pose: np.ndarray, size: tuple[int, int] = (480, 640)) -> tuple[np.ndarray, np.ndarray]:
+def room_view(pose: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """What a camera sees in the room: (H, W, 3) colours and (H, W) depths in millimetres.
 
     Along the ray of each pixel the nearest of the six planes is hit; its depth is along the camera's axis.
     """
     rows, columns = np.mgrid[: size[0], : size[1]]
-    rays = np.stack(
-        [
-            (columns - INTRINSIC[0, 2]) / INTRINSIC[0, 0],
-            (rows - INTRINSIC[1, 2]) / INTRINSIC[1, 1],
-            np.ones(size),
-        ],
-        axis=-1,
-    )
+    pixels = np.stack([columns, rows, np.ones(size)], axis=-1)
+    rays = pixels @ np.linalg.inv(camera_intrinsic(size)[:3, :3]).T
     directions = rays @ pose[:3, :3].T  # of depth 1
     with np.errstate(divide="ignore"):
         hits = (ROOM.T[:, None, None] - pose[:3, 3]) / directions  # (2, H, W, 3)
     hits = np.where(hits > 0, hits, np.inf).transpose(1, 2, 3, 0).reshape(*size, 6)
     walls = hits.argmin(axis=-1)
-    checks = (rows // 40 + columns // 40) % 2  # a pattern, so that no two views look alike
+    checks = (
+        16 * rows // size[1] + 16 * columns // size[1]
+    ) % 2  # a pattern, so that no two views look alike
     colours = WALL_COLOURS[walls] // (1 + checks[..., None]).astype(np.uint8)
     return colours, np.rint(hits.min(axis=-1) * 1000)
 
@@ -116,5 +120,5 @@ def room_scene(count: int, size: tuple[int, int] = (480, 640)) -> dict[str, obje
         "colours": [colour for colour, _ in views],
         "depths": [depth for _, depth in views],
         "poses": poses,
-        "intrinsic": INTRINSIC,
+        "intrinsic": camera_intrinsic(size),
     }
