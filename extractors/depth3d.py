@@ -55,8 +55,8 @@ class Depth3dConfig(BaseModel):
 
     weights: str
     embedding: str
-    num_views: int = Field(32, gt=0)
-    depth_scale: float = Field(1000.0, gt=0, allow_inf_nan=False)
+    num_views: int = Field(default=32, gt=0)
+    depth_scale: float = Field(default=1000.0, gt=0, allow_inf_nan=False)
     dtype: DType = "bfloat16"
 
     @property

@@ -52,7 +52,7 @@ class ExoConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: str
-    num_frames: int = Field(32, gt=0)
+    num_frames: int = Field(default=32, gt=0)
     pooling: Pooling = "bilinear"
     dtype: DType = "bfloat16"
 
