@@ -35,8 +35,8 @@ SMALL_CLIP = CLIPVisionConfig(
     patch_size=14,
     hidden_size=64,
     intermediate_size=128,
-    num_hidden_layers=3,
-    num_attention_heads=4,
+    num_hidden_layers=2,
+    num_attention_heads=2,
     hidden_act="quick_gelu",
 )
 _VIEWS_AT_ONCE = 32  # bounds memory when many views are asked for

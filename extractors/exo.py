@@ -33,8 +33,8 @@ SMALL_SIGLIP = SiglipVisionConfig(
     patch_size=14,
     hidden_size=64,
     intermediate_size=128,
-    num_hidden_layers=3,
-    num_attention_heads=4,
+    num_hidden_layers=2,
+    num_attention_heads=2,
     hidden_act="gelu_pytorch_tanh",
 )
 Pooling = Literal["bilinear", "average", "max"]
