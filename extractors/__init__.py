@@ -17,6 +17,8 @@ from extractors.errors import UnknownChannelError
 
 CHANNELS = {
     "audio": "extractors.audio:AudioExtractor",
+    "depth3d": "extractors.depth3d:Depth3dExtractor",
+    "exo": "extractors.exo:ExoExtractor",
     "frames": "extractors.frames:FramesExtractor",
 }
 

@@ -4,7 +4,6 @@ A step is the 2 s window around its timestamp; windows lie completely inside the
 seconds has N - 1 steps, at 1.0, 2.0, ... seconds.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -29,12 +28,11 @@ from extractors.mel import (
     mel_windows,
     resample,
 )
-from extractors.weights import hub_file, is_hub_id, tensors_hash
+from extractors.weights import hub_file, is_hub_id, random_seed, tensors_hash
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
 HUB_FILES = ("imagebind_huge.pth", "model.safetensors")
 IMAGEBIND_LICENCE = "CC-BY-NC-SA 4.0"
-_RANDOM = re.compile(r"random:(\d+)")
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
@@ -70,8 +68,7 @@ class AudioConfig(BaseModel):
     @property
     def seed(self) -> int | None:
         """The seed of a random tower, None for weights from a file."""
-        found = _RANDOM.fullmatch(self.weights)
-        return int(found[1]) if found else None
+        return random_seed(self.weights)
 
 
 class AudioExtractor:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -34,7 +34,11 @@ Timestamps: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """One media item. `media` maps a role to an absolute path; the role "video" is the clip."""
+    """One media item. `media` maps a role to an absolute path.
+
+    The role "video" is the clip, "scene" an RGB-D scene (a folder or an HDF5 file), and "exo/<camera>" the
+    video of one outside camera.
+    """
 
     sample_id: str
     dataset: str
@@ -45,6 +49,20 @@ class Sample:
         if role not in self.media:
             raise MediaError(self.sample_id, f"the sample has no {role!r} file", "add it to the manifest")
         return self.media[role]
+
+    def paths(self, prefix: str) -> dict[str, Path]:
+        """Return the files of all roles that start with `prefix`, by the rest of the role's name.
+
+        Raises `MediaError` when the sample has none.
+        """
+        found = {
+            role.removeprefix(prefix): path for role, path in self.media.items() if role.startswith(prefix)
+        }
+        if not found:
+            raise MediaError(
+                self.sample_id, f"the sample has no {prefix + '...'!r} file", "add it to the manifest"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -109,14 +127,18 @@ def _canonical(value: object, where: str) -> object:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded sample, ready to encode: CPU arrays, (T,) seconds, and what is known of the clip."""
+    """A decoded sample, ready to encode: CPU arrays, (T,) seconds, and what is known of the clip.
+
+    `attributes` is what else should be kept beside the features, as plain JSON values.
+    """
 
     sample_id: str
     tensors: Mapping[str, npt.NDArray[np.generic]]
     timestamps: Timestamps
-    duration: float
+    duration: float | None
     fps: float | None
     n_frames: int | None
+    attributes: Mapping[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,9 +151,10 @@ class Features:
     sample_id: str
     tensors: Mapping[str, torch.Tensor]
     timestamps: Timestamps
-    duration: float
+    duration: float | None
     fps: float | None
     n_frames: int | None
+    attributes: Mapping[str, JSON] = field(default_factory=dict)
 
     @classmethod
     def checked(cls, spec: FeatureSpec, decoded: Decoded, tensors: Mapping[str, torch.Tensor]) -> Features:
@@ -161,7 +184,15 @@ class Features:
                     f"{who}: {tensor_spec.name!r} holds NaN or infinite numbers; "
                     "check the weights, or store a wider dtype"
                 )
-        return cls(decoded.sample_id, tensors, times, decoded.duration, decoded.fps, decoded.n_frames)
+        return cls(
+            decoded.sample_id,
+            tensors,
+            times,
+            decoded.duration,
+            decoded.fps,
+            decoded.n_frames,
+            decoded.attributes,
+        )
 
 
 class Extractor(Protocol):

@@ -8,11 +8,8 @@ Letters: F frames, P patches of a frame (a square grid), S tokens of a frame aft
 D width of the language model.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,29 +18,12 @@ from torch import Tensor, nn
 from transformers import LlavaOnevisionConfig, SiglipVisionModel
 from transformers.models.llava_onevision.modeling_llava_onevision import LlavaOnevisionMultiModalProjector
 
+from extractors.checkpoint import CONFIG, checkpoint_file, read_json
 from extractors.errors import WeightsError
-from extractors.weights import check_fit, hub_file, is_hub_id, open_tensors
+from extractors.weights import check_fit, open_tensors
 
-CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-
-
-def base_file(base: str, name: str) -> Path | None:
-    """Return a file of the base, fetched if the base is on the hub; None when there is no such file."""
-    if is_hub_id(base):
-        return hub_file(base, name)
-    path = Path(base) / name
-    return path if path.is_file() else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of the base; raises `WeightsError` when it is none."""
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{path} is no JSON ({error}); download it again") from error
-    return values
 
 
 def _no_model(base: str, error: Exception) -> WeightsError:
@@ -58,12 +38,12 @@ def read_config(base: str) -> LlavaOnevisionConfig:
     Raises `WeightsError` when there is none, or it is no LLaVA-OneVision with a SigLIP tower of which one
     whole layer's tokens are used.
     """
-    path = base_file(base, CONFIG)
+    path = checkpoint_file(base, CONFIG)
     if path is None:
         raise WeightsError(
             f"no {CONFIG} in the base {base!r}; give the folder or hub id of a LLaVA-OneVision checkpoint"
         )
-    values = _read_json(path)
+    values = read_json(path)
     if values.get("model_type") != "llava_onevision":
         kind = values.get("model_type")
         raise WeightsError(f"{path} is the config of {kind!r}, not llava_onevision; use another base")
@@ -152,16 +132,16 @@ def read_tensors(base: str, config: LlavaOnevisionConfig) -> dict[str, Tensor]:
         expected = _build(config).state_dict()
     except ValueError as error:
         raise _no_model(base, error) from error
-    index = base_file(base, INDEX)
+    index = checkpoint_file(base, INDEX)
     names: set[str]
     if index is not None:
-        shards: dict[str, str] = _read_json(index)["weight_map"]
+        shards: dict[str, str] = read_json(index)["weight_map"]
         names = {shard for name, shard in shards.items() if _in_memory(name) in expected}
     else:
         names = {SINGLE}
     tensors = {}
     for name in sorted(names):
-        path = base_file(base, name)
+        path = checkpoint_file(base, name)
         if path is None:
             raise WeightsError(f"there is no {name} in the base {base!r}; download it again")
         found = open_tensors(path, lambda key: _in_memory(key) in expected)

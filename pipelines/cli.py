@@ -18,7 +18,19 @@ from pipelines.store_commands import store
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
 CHANNEL_TABLE = {
     "audio": ("one embedding a second of the sound", "ImageBind-huge, audio branch", "CC-BY-NC-SA 4.0"),
+    "depth3d": (
+        "patches of RGB-D views with their places in space",
+        "CLIP ViT-L/14-336, LLaVA-3D position embedding",
+        "MIT, CC-BY-NC-SA 4.0",
+    ),
+    "exo": ("tokens of every outside camera of a take", "SigLIP so400m-patch14-384", "Apache-2.0"),
     "frames": ("tokens of evenly spaced key frames", "vision tower of the base", "that of the base"),
+}
+# What to give for a channel whose small random tower is the default.
+PUBLISHED_WEIGHTS = {
+    "audio": "--weights imagebind_huge.pth",
+    "depth3d": "--weights openai/clip-vit-large-patch14-336 --embedding ChaimZhu/LLaVA-3D-7B",
+    "exo": "--weights google/siglip-so400m-patch14-384",
 }
 
 folder_option = click.Path(path_type=Path)
@@ -112,12 +124,16 @@ def _not_negative(number: int, option: str) -> int:
 
 @pave.command()
 @click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
+@click.option("--scenes", type=folder_option, help="An RGB-D scene, or a folder that is searched for them.")
+@click.option(
+    "--takes", type=folder_option, help="A folder of several cameras' videos, or one of such folders."
+)
 @click.option("--task", help="A dataset that PAVE knows, such as sidecue.")
 @click.option("--root", type=folder_option, help="Where the files of the task are.")
 @click.option("--out", type=folder_option, required=True, help="Folder for manifest.parquet.")
 @click.option("--dataset", help="Name in the store; default: the task's or the folder's.")
 def prepare(**options: Any) -> None:
-    """List a dataset or a folder of videos in a manifest."""
+    """List a dataset or a folder of videos, scenes or takes in a manifest."""
     from pipelines.config import PrepareConfig, checked
     from pipelines.manifest import prepare as function
     from pipelines.progress import TerminalProgress
@@ -129,14 +145,22 @@ def prepare(**options: Any) -> None:
 @pave.command()
 @click.argument("channel")
 @click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
+@click.option("--scenes", type=folder_option, help="An RGB-D scene, or a folder that is searched for them.")
+@click.option(
+    "--takes", type=folder_option, help="A folder of several cameras' videos, or one of such folders."
+)
 @click.option("--manifest", type=folder_option, help="manifest.parquet from `pave prepare`.")
 @click.option("--store", help="Folder of the feature store; made if missing. [default: data/store]")
-@click.option("--dataset", help="Name in the store, with --videos; default: the folder's.")
+@click.option("--dataset", help="Name in the store, without --manifest; default: the folder's.")
 @click.option(
-    "--weights", help="audio: imagebind_huge.pth, a hub id, or random:SEED for a small random tower."
+    "--weights",
+    help="audio: imagebind_huge.pth or a hub id; depth3d, exo: folder or hub id of CLIP, SigLIP; "
+    "or random:SEED for a small random tower.",
 )
+@click.option("--embedding", help="depth3d: LLaVA-3D checkpoint, a file, folder or hub id; or random:SEED.")
 @click.option("--base", help="frames: folder or hub id of the base.")
-@click.option("--num-frames", type=int, help="frames: key frames of a clip. [default: 32]")
+@click.option("--num-frames", type=int, help="frames, exo: frames of a clip. [default: 32]")
+@click.option("--num-views", type=int, help="depth3d: views of a scene. [default: 32]")
 @click.option("--retry-failed", is_flag=True, default=None, help="Try again what failed for good.")
 @click.option("--max-failure-fraction", type=float, help="Largest share of unusable media. [default: 0.1]")
 @click.option("--encoders", type=int, help="Number of encode workers. [default: 1]")
@@ -155,7 +179,7 @@ def extract(channel: str, recipe: Path | None, sets: tuple[str, ...], **options:
     if getattr(config.encoder, "seed", None) is not None:  # type: ignore[attr-defined]  # channels' classes have it
         click.echo(
             f"warning: the {channel} encoder has random weights, so the features mean little; "
-            "for real ones give --weights imagebind_huge.pth",
+            f"for real ones give {PUBLISHED_WEIGHTS[channel]}",
             err=True,
         )
     click.echo(function(channel, config, TerminalProgress).summary())
@@ -224,6 +248,32 @@ def demo(**options: Any) -> None:
 
     config = checked(DemoConfig, _given(options), "pave demo")
     click.echo(function(config, TerminalProgress).summary())
+
+
+@pave.group()
+def inspect() -> None:
+    """Look at a sample's media as a channel sees them."""
+
+
+@inspect.command("depth3d")
+@click.argument("sample")
+@click.option("--out", type=folder_option, required=True, help="Folder for points.ply and scene.png.")
+@click.option("--manifest", type=folder_option, help="SAMPLE is an id of this manifest, not a path.")
+@click.option("--num-views", type=int, help="Views of the scene. [default: 32]")
+@click.option("--depth-scale", type=float, help="Units of depth in a metre. [default: 1000]")
+@click.option("--step", type=int, help="Every how many pixels are a point. [default: 2]")
+def inspect_depth3d(sample: str, manifest: Path | None, **options: Any) -> None:
+    """Draw the RGB-D scene SAMPLE, a folder or HDF5 file, as a point cloud with the path of its camera."""
+    from pipelines.config import InspectSceneConfig, checked
+    from pipelines.inspect_scene import inspect_scene
+
+    scene = Path(sample)
+    if manifest is not None:
+        from pipelines.manifest import media_path
+
+        scene = media_path(manifest, sample, "scene")
+    config = checked(InspectSceneConfig, _given({"scene": scene, **options}), "pave inspect depth3d")
+    click.echo(inspect_scene(config, sample if manifest is not None else scene.name).summary())
 
 
 @pave.command()

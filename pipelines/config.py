@@ -13,15 +13,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from extractors.audio import AudioConfig
+from extractors.depth3d import Depth3dConfig
+from extractors.exo import ExoConfig
 from extractors.frames import FramesConfig
 from pave_model.config import LoraSettings, NewlinePosition
 from pipelines.errors import PipelineError
 
-# A small tower with random weights, so that extraction can be tried without a download. Its features hold a
-# little information about the sound; for real features give ImageBind's weights.
+# Small towers with random weights, so that extraction can be tried without a download. Their features hold a
+# little information about the media; for real features give the published weights.
 SMALL_RANDOM_AUDIO = AudioConfig(
     weights="random:0", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
 )
+SMALL_RANDOM_DEPTH3D = Depth3dConfig(weights="random:0", embedding="random:0")
+SMALL_RANDOM_EXO = ExoConfig(weights="random:0")
 
 
 class Settings(BaseModel):
@@ -30,12 +34,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PrepareConfig(Settings):
-    """From media to a manifest: either a folder of `videos`, or the `root` of a known dataset (`task`)."""
+class MediaFolders(Settings):
+    """Where media lie; one of the three is given where no manifest or known dataset is."""
 
     videos: Path | None = Field(
         default=None, description="a video file, or a folder that is searched for them"
     )
+    scenes: Path | None = Field(
+        default=None, description="an RGB-D scene, or a folder that is searched for them"
+    )
+    takes: Path | None = Field(
+        default=None, description="a folder with the videos of several cameras, or one of such folders"
+    )
+
+
+class PrepareConfig(MediaFolders):
+    """From media to a manifest: either a folder of them, or the `root` of a known dataset (`task`)."""
+
     task: str | None = Field(default=None, description="name of a dataset that PAVE knows, such as sidecue")
     root: Path | None = Field(default=None, description="where the official files of `task` are")
     dataset: str | None = Field(
@@ -47,8 +62,9 @@ class PrepareConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.videos is None) == (self.task is None) or (self.task is None) != (self.root is None):
-            raise ValueError("give either videos, or task together with root")
+        sources = (self.videos, self.scenes, self.takes, self.task)
+        if sum(source is not None for source in sources) != 1 or (self.task is None) != (self.root is None):
+            raise ValueError("give either one of videos, scenes and takes, or task together with root")
         return self
 
 
@@ -64,16 +80,13 @@ class ExecutionConfig(Settings):
     )
 
 
-class ExtractConfig(Settings):
+class ExtractConfig(MediaFolders):
     """What every channel's extraction needs; the channel's own class adds its `encoder`."""
 
     store: str = Field(default="data/store", description="folder of the feature store; made if missing")
-    videos: Path | None = Field(
-        default=None, description="a video file, or a folder that is searched for them"
-    )
     manifest: Path | None = Field(default=None, description="manifest.parquet from `pave prepare`")
     dataset: str | None = Field(
-        default=None, description="name in the store, with videos; default: the folder's"
+        default=None, description="name in the store, without a manifest; default: the folder's"
     )
     max_failure_fraction: float = Field(
         default=0.1,
@@ -88,10 +101,11 @@ class ExtractConfig(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.videos is None) == (self.manifest is None):
-            raise ValueError("give either videos or manifest")
-        if self.dataset is not None and self.videos is None:
-            raise ValueError("dataset goes with videos; a manifest names its own")
+        sources = (self.videos, self.scenes, self.takes, self.manifest)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("give one of videos, scenes, takes and manifest")
+        if self.dataset is not None and self.manifest is not None:
+            raise ValueError("dataset does not go with a manifest, which names its own")
         return self
 
 
@@ -101,13 +115,42 @@ class ExtractAudioConfig(ExtractConfig):
     encoder: AudioConfig = SMALL_RANDOM_AUDIO
 
 
+class ExtractDepth3dConfig(ExtractConfig):
+    """Extraction of the channel `depth3d`."""
+
+    encoder: Depth3dConfig = SMALL_RANDOM_DEPTH3D
+
+
+class ExtractExoConfig(ExtractConfig):
+    """Extraction of the channel `exo`."""
+
+    encoder: ExoConfig = SMALL_RANDOM_EXO
+
+
 class ExtractFramesConfig(ExtractConfig):
     """Extraction of the channel `frames`, with the vision tower of the base that will be patched."""
 
     encoder: FramesConfig
 
 
-EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {"audio": ExtractAudioConfig, "frames": ExtractFramesConfig}
+EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {
+    "audio": ExtractAudioConfig,
+    "depth3d": ExtractDepth3dConfig,
+    "exo": ExtractExoConfig,
+    "frames": ExtractFramesConfig,
+}
+
+
+class InspectSceneConfig(Settings):
+    """What is looked at of an RGB-D scene, and where the point cloud and the picture go."""
+
+    scene: Path = Field(description="folder in ScanNet's exported layout, or an HDF5 file")
+    out: Path = Field(description="folder for points.ply and scene.png")
+    num_views: int = Field(default=32, gt=0)
+    depth_scale: float = Field(
+        default=1000.0, gt=0, allow_inf_nan=False, description="units of depth in a metre"
+    )
+    step: int = Field(default=2, gt=0, description="every how many pixels of a row and column are a point")
 
 
 class FusionSizes(Settings):

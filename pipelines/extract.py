@@ -17,7 +17,8 @@ from extractors.contract import Extractor, FeatureSpec
 from pipelines.config import EXTRACT_CONFIGS, ExecutionConfig, ExtractConfig, Settings
 from pipelines.errors import ExtractionFailedError, PipelineError
 from pipelines.extract_plan import ExtractPlan, make_plan
-from pipelines.manifest import Manifest, build_manifest, find_videos, read_manifest
+from pipelines.manifest import Manifest, list_media, read_manifest
+from pipelines.media_folders import find_media
 from pipelines.progress import Progress, ProgressFactory, silent
 from store import FailureRow, FeatureSetRecord, FeatureStore, PartRecord, TensorLayout
 
@@ -130,10 +131,9 @@ def _store_and_manifest(config: ExtractConfig, progress: ProgressFactory) -> tup
     if config.manifest is not None:
         manifest = read_manifest(config.manifest)
         return FeatureStore.open(config.store), manifest
-    assert config.videos is not None  # ExtractConfig checks it
-    find_videos(config.videos)
+    found = find_media(config)
     store = FeatureStore.open(config.store)
-    return store, build_manifest(config.videos, config.dataset, progress)
+    return store, list_media(found, config.dataset, progress)
 
 
 def _feature_set(dataset: str, spec: FeatureSpec, config: ExtractConfig) -> FeatureSetRecord:

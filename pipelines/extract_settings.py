@@ -4,17 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import EXTRACT_CONFIGS, SMALL_RANDOM_AUDIO, ExtractConfig, checked, read_yaml
+from pipelines.config import (
+    EXTRACT_CONFIGS,
+    SMALL_RANDOM_AUDIO,
+    SMALL_RANDOM_DEPTH3D,
+    SMALL_RANDOM_EXO,
+    ExtractConfig,
+    checked,
+    read_yaml,
+)
 from pipelines.errors import PipelineError
 from pipelines.setting_overrides import override
 
-# Options of one channel's encoder: option -> (channel, setting).
+# Options that are settings of encoders: option -> channels.
 _ENCODER_OPTIONS = {
-    "weights": ("audio", "weights"),
-    "base": ("frames", "base"),
-    "num_frames": ("frames", "num_frames"),
+    "weights": ("audio", "depth3d", "exo"),
+    "embedding": ("depth3d",),
+    "base": ("frames",),
+    "num_frames": ("frames", "exo"),
+    "num_views": ("depth3d",),
 }
-_SOURCES = ("videos", "manifest", "dataset")
+_SOURCES = ("videos", "scenes", "takes", "manifest")
+_SMALL_RANDOM = {"audio": SMALL_RANDOM_AUDIO, "depth3d": SMALL_RANDOM_DEPTH3D, "exo": SMALL_RANDOM_EXO}
 
 
 def extract_settings(
@@ -27,33 +38,31 @@ def extract_settings(
     Raises PipelineError in one line for settings that do not fit the channel or each other.
     """
     values = read_yaml(recipe) if recipe is not None else {}
-    if "videos" in options or "manifest" in options:
-        values = {name: value for name, value in values.items() if name not in _SOURCES}
+    if options.keys() & set(_SOURCES):
+        values = {name: value for name, value in values.items() if name not in (*_SOURCES, "dataset")}
     encoder: dict[str, Any] = {}
     for name, value in options.items():
         if name in _ENCODER_OPTIONS:
-            owner, setting = _ENCODER_OPTIONS[name]
-            if owner != channel:
-                raise PipelineError(
-                    f"--{name.replace('_', '-')} is for the channel {owner}, not for {channel}"
-                )
-            encoder[setting] = value
+            owners = " and ".join(_ENCODER_OPTIONS[name])
+            if channel not in _ENCODER_OPTIONS[name]:
+                raise PipelineError(f"--{name.replace('_', '-')} is for {owners}, not for {channel}")
+            encoder[name] = value
         elif name == "encoders":
             assignments = (f"execution.encoders={value}", *assignments)
         else:
             values = {**values, name: value}
     if encoder:
-        values = {**values, "encoder": {**_encoder_defaults(values, encoder), **encoder}}
+        values = {**values, "encoder": {**_encoder_defaults(channel, values, encoder), **encoder}}
     if channel == "frames" and "encoder" not in values:
         raise PipelineError("the channel frames needs a base; give --base with its folder or hub id")
     where = f"pave extract {channel}" if recipe is None else str(recipe)
     return checked(EXTRACT_CONFIGS[channel], override(values, assignments), where)
 
 
-def _encoder_defaults(values: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
+def _encoder_defaults(channel: str, values: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
     if "encoder" in values:
         return dict(values["encoder"])
-    # a random tower is for trying out: small; weights of a file have ImageBind's sizes
-    if str(encoder.get("weights", "")).startswith("random:"):
-        return SMALL_RANDOM_AUDIO.model_dump()
+    # a random tower is for trying out: small; weights of a file have the published sizes
+    if channel in _SMALL_RANDOM and str(encoder.get("weights", "random:")).startswith("random:"):
+        return _SMALL_RANDOM[channel].model_dump()
     return {}

@@ -124,7 +124,15 @@ class Encode:
 
     def _encode_batch(self, decoded: Sequence[Decoded]) -> list[_Encoded]:
         return [
-            (_stored(item), {"duration": item.duration, "fps": item.fps, "n_frames": item.n_frames})
+            (
+                _stored(item),
+                {
+                    "duration": item.duration,
+                    "fps": item.fps,
+                    "n_frames": item.n_frames,
+                    "attributes": dict(item.attributes) or None,
+                },
+            )
             for item in self._extractor.encode(decoded)
         ]
 

@@ -1,4 +1,4 @@
-"""The Prefect flows: `prepare`, `extract-audio`, `extract-frames`, `train`, `evaluate`, `demo`.
+"""The Prefect flows: `prepare`, `extract-<channel>`, `train`, `evaluate`, `demo`.
 
 A flow is one task around one plain function of this package (never a task per clip), with one parameter,
 `config`. The task shows progress as artifacts and log lines, and its report as an artifact at the end. An
@@ -28,6 +28,8 @@ from pipelines.config import (
     EvaluateConfig,
     ExtractAudioConfig,
     ExtractConfig,
+    ExtractDepth3dConfig,
+    ExtractExoConfig,
     ExtractFramesConfig,
     PrepareConfig,
     TrainConfig,
@@ -72,6 +74,18 @@ def prepare(config: PrepareConfig) -> "PrepareReport | State[Any]":
 def extract_audio(config: ExtractAudioConfig) -> "ExtractReport | State[Any]":
     """Features of the channel `audio` for what has none yet."""
     return _extract("audio", config)
+
+
+@flow(name="extract-depth3d", persist_result=False, result_serializer="json")
+def extract_depth3d(config: ExtractDepth3dConfig) -> "ExtractReport | State[Any]":
+    """Features of the channel `depth3d` for what has none yet."""
+    return _extract("depth3d", config)
+
+
+@flow(name="extract-exo", persist_result=False, result_serializer="json")
+def extract_exo(config: ExtractExoConfig) -> "ExtractReport | State[Any]":
+    """Features of the channel `exo` for what has none yet."""
+    return _extract("exo", config)
 
 
 @flow(name="extract-frames", persist_result=False, result_serializer="json")

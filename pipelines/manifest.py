@@ -5,7 +5,6 @@ below the media root; the root, absolute, is kept in the metadata of the Parquet
 used is a row with an `error`: nothing is dropped.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -18,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extractors.errors import MediaError
-from extractors.media import probe
 from pipelines.config import PrepareConfig, Settings
 from pipelines.errors import ManifestError
+from pipelines.media_facts import content_hash, media_facts
+from pipelines.media_folders import FoundMedia, MediaItem, find_media, find_videos
 from pipelines.progress import ProgressFactory, silent
 from store.features import check_name
 from store.records import SampleRow
@@ -29,11 +29,6 @@ from tasks.instruction import Instruction
 
 MANIFEST = "manifest.parquet"
 INSTRUCTIONS = "instructions.parquet"
-VIDEO_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m2v", ".m4v", ".mkv"}
-    | {".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".rm", ".swf", ".ts", ".vob", ".webm"}
-    | {".wmv"}
-)
 _ROOT_KEY = b"pave_media_root"
 _TYPES = {"duration": pa.float64(), "fps": pa.float64(), "n_frames": pa.int64(), "audio_streams": pa.int64()}
 _SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(SampleRow)])
@@ -84,15 +79,6 @@ class PrepareReport(Settings):
         return "\n".join(lines + [f"  unusable: {file.sample_id}: {file.error}" for file in self.unusable])
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A sample before its media are looked at."""
-
-    sample_id: str
-    split: str | None
-    media: Mapping[str, str]
-
-
 def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> PrepareReport:
     """Write the manifest, and a task's instructions, into the folder `config.out`.
 
@@ -101,11 +87,10 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
     name that the store cannot have.
     """
     questions: list[Instruction] | None = None
-    if config.videos is not None:
-        manifest = build_manifest(config.videos, config.dataset, progress)
+    if config.task is None:
+        manifest = list_media(find_media(config), config.dataset, progress)
     else:
-        assert config.task is not None  # PrepareConfig checks that both are there
-        assert config.root is not None
+        assert config.root is not None  # PrepareConfig checks that it is there
         manifest, questions = _task_manifest(config.task, config.root, config.dataset, progress)
     instructions = None if questions is None else config.out / INSTRUCTIONS
     try:
@@ -128,46 +113,19 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
     )
 
 
-def find_videos(videos: Path) -> list[Path]:
-    """The video files of a folder and its subfolders, by their endings, sorted; or the one file given.
-
-    Hidden files and folders are passed over. Raises ManifestError when there are none.
-    """
-    if videos.is_file():
-        return [videos]
-    if not videos.is_dir():
-        raise ManifestError(f"there is no file or folder {videos}; check the path")
-    found = []
-    for folder, subfolders, names in os.walk(videos):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in names
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-        ]
-    if not found:
-        kinds = " ".join(sorted(VIDEO_SUFFIXES))
-        raise ManifestError(f"no videos in {videos}; give a folder with files that end in one of {kinds}")
-    return sorted(found)
-
-
 def build_manifest(videos: Path, dataset: str | None = None, progress: ProgressFactory = silent) -> Manifest:
-    """The manifest of a folder's videos, or of one file as if it were alone in its folder.
+    """The manifest of a folder's videos, or of one file, as `list_media` makes it of `find_videos`."""
+    return list_media(find_videos(videos), dataset, progress)
 
-    A sample's id is its path from the folder, with the ending: one clip may be there in several containers.
+
+def list_media(found: FoundMedia, dataset: str | None = None, progress: ProgressFactory = silent) -> Manifest:
+    """The manifest of what was found in a folder; what cannot be used has its reason.
 
     Args: dataset: None for the folder's name, made fit for the store.
 
-    Raises ManifestError as `find_videos` does.
+    Raises ManifestError for paths outside of the folder.
     """
-    root = (videos if videos.is_dir() else videos.parent).absolute()
-    items = []
-    for path in find_videos(videos):
-        relative = path.absolute().relative_to(root).as_posix()
-        # a name that is no text keeps its bytes in `media`; ids must be text
-        sample_id = relative.encode(errors="backslashreplace").decode()
-        items.append(_Item(sample_id, None, {"video": relative}))
-    return _manifest(items, root, dataset or safe_name(root.resolve().name), progress)
+    return _manifest(found.items, found.root, dataset or safe_name(found.name), progress)
 
 
 def safe_name(name: str) -> str:
@@ -209,6 +167,20 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(table.replace_schema_metadata(None), root, datasets[0], _instructions_beside(path))
 
 
+def media_path(manifest: Path, sample_id: str, role: str) -> Path:
+    """The absolute path of one sample's media. Raises ManifestError, also as `read_manifest` does."""
+    found = read_manifest(manifest)
+    for row in found.table.select(["sample_id", "media"]).to_pylist():
+        if row["sample_id"] == sample_id:
+            media: dict[str, str] = json.loads(row["media"])
+            if role not in media:
+                raise ManifestError(
+                    f"{sample_id} has no {role!r} in {manifest}; it has: {', '.join(sorted(media))}"
+                )
+            return found.root / media[role]
+    raise ManifestError(f"{manifest} has no sample {sample_id!r}; its dataset is {found.dataset!r}")
+
+
 def _instructions_beside(manifest: Path) -> pa.Table | None:
     path = manifest.with_name(INSTRUCTIONS)
     if not path.is_file():
@@ -229,12 +201,12 @@ def _task_manifest(
         raise ManifestError(f"there is no folder {root}; give the folder that holds {task}")
     samples, questions = module.load(root)
     name: str = dataset or module.DATASET
-    items = [_Item(sample.sample_id, sample.split, sample.media) for sample in samples]
+    items = [MediaItem(sample.sample_id, sample.split, sample.media) for sample in samples]
     manifest = _manifest(items, root.absolute(), name, progress)
     return manifest, [replace(question, dataset=name) for question in questions]
 
 
-def _manifest(items: Sequence[_Item], root: Path, dataset: str, progress: ProgressFactory) -> Manifest:
+def _manifest(items: Sequence[MediaItem], root: Path, dataset: str, progress: ProgressFactory) -> Manifest:
     check_name("dataset", dataset)
     for item in items:
         _check_paths(item.sample_id, item.media)
@@ -257,36 +229,16 @@ def _check_paths(sample_id: str, media: Mapping[str, str]) -> None:
             )
 
 
-def _row(item: _Item, root: Path, dataset: str) -> SampleRow:
+def _row(item: MediaItem, root: Path, dataset: str) -> SampleRow:
     paths = {role: root / path for role, path in item.media.items()}
     row = SampleRow(dataset, item.sample_id, item.split, json.dumps(dict(item.media), sort_keys=True))
     try:
-        row = replace(row, source_hash=_content_hash(paths))
-        info = probe(paths.get("video") or next(iter(paths.values())), item.sample_id)
+        row = replace(row, source_hash=content_hash(paths))
+        return replace(row, **vars(media_facts(paths, item.sample_id)))
     except MediaError as error:
         return replace(row, error=f"{error.reason}; {error.hint}")
     except OSError as error:
         return replace(row, error=f"cannot be read ({error.strerror}); check the path and its permissions")
-    return replace(
-        row,
-        duration=info.duration,
-        fps=info.fps,
-        n_frames=info.n_frames,
-        audio_streams=info.audio_streams,
-    )
-
-
-def _content_hash(paths: Mapping[str, Path]) -> str:
-    """sha256 of the one media file; of several, that of their roles and hashes."""
-    hashes = {role: _file_hash(path) for role, path in paths.items()}
-    if len(hashes) == 1:
-        return next(iter(hashes.values()))
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -1,9 +1,11 @@
 """What every extractor must hold to: a test class that each channel's tests inherit."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ def same_bits(one: Features, other: Features) -> bool:
     """Say whether two results are the same to the last bit."""
     return (
         one.sample_id == other.sample_id
-        and np.array_equal(one.timestamps, other.timestamps)
+        and np.array_equal(one.timestamps, other.timestamps, equal_nan=True)
+        and one.attributes == other.attributes
         and one.tensors.keys() == other.tensors.keys()
         and all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
     )
@@ -35,6 +38,8 @@ class ExtractorContract:
 
     clip_names: tuple[str, ...]  # real clips of different length that the channel can use
     bad_names: tuple[str, ...]  # real files that it cannot use
+    role = "video"  # of the media that it reads
+    times: Literal["rising", "shared", "none"] = "rising"  # shared: several steps have one time
 
     def make(self, dtype: str = "float32") -> Extractor:
         """Return a fresh extractor, not loaded."""
@@ -59,17 +64,23 @@ class ExtractorContract:
         extractor.load("cpu")
         spec = extractor.spec
         assert spec.channel == extractor.channel
-        assert spec.tensors[0].name == "values"
+        assert (spec.tensors[0].name, spec.tensors[0].dtype) == ("values", dtype)
         for decoded, features in zip(batch, extractor.encode(batch), strict=True):
             assert features.sample_id == decoded.sample_id
             assert list(features.tensors) == [tensor.name for tensor in spec.tensors]
             for tensor in spec.tensors:
                 stored = features.tensors[tensor.name]
                 assert tuple(stored.shape) == (len(features.timestamps), tensor.tokens, tensor.dim)
-                assert stored.dtype == getattr(torch, dtype)
+                assert stored.dtype == getattr(torch, tensor.dtype)
                 assert stored.device.type == "cpu"
             assert features.timestamps.dtype == np.float64
-            assert np.all(np.diff(features.timestamps) > 0)
+            json.dumps(features.attributes, allow_nan=False)
+            if self.times == "none":
+                assert np.isnan(features.timestamps).all()
+                continue
+            steps = np.diff(features.timestamps)
+            assert np.all(steps > 0 if self.times == "rising" else steps >= 0)
+            assert features.duration is not None
             assert 0 <= features.timestamps[0] <= features.timestamps[-1] <= features.duration
 
     def test_two_extractors_give_the_same_bits(self, sample_of: SampleOf, extractor: Extractor) -> None:
@@ -109,7 +120,7 @@ class ExtractorContract:
         extractor = self.make()
         text = tmp_path / "text.mp4"
         text.write_text("no video here\n")
-        bad = [*(sample_of(name) for name in self.bad_names), Sample("text", "d", {"video": text})]
+        bad = [*(sample_of(name) for name in self.bad_names), Sample("text", "d", {self.role: text})]
         extractor.decode(sample_of(self.clip_names[0]))
         before = open_files()
         for _ in range(2):
@@ -124,6 +135,6 @@ class ExtractorContract:
             self.make().encode(batch[:1])
 
     def test_a_sample_without_the_clip_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(MediaError, match=r"^take 7: the sample has no 'video' file; ") as caught:
-            self.make().decode(Sample("take 7", "d", {"depth": tmp_path}))
+        with pytest.raises(MediaError, match=f"^take 7: the sample has no '{self.role}' file; ") as caught:
+            self.make().decode(Sample("take 7", "d", {"other": tmp_path}))
         assert caught.value.sample_id == "take 7"

@@ -111,7 +111,7 @@ def test_media_errors_are_one_line_and_survive_pickling(kind: type[MediaError]) 
 
 
 def test_an_unknown_channel_names_the_known_ones() -> None:
-    with pytest.raises(UnknownChannelError, match="no channel 'smell'; choose one of: audio, frames"):
+    with pytest.raises(UnknownChannelError, match=r"no channel 'smell'; choose one of: audio, .*frames"):
         extractor_class("smell")
 
 

@@ -81,7 +81,7 @@ def test_an_unknown_channel_is_named_with_the_known_ones(tmp_path: Path) -> None
     run = start_pave(tmp_path, "extract", "smell", "--videos", "clips")
     output, errors = run.communicate(timeout=60)
     assert (run.returncode, output) == (1, "")
-    assert errors == "error: there is no channel 'smell'; choose one of: audio, frames\n"
+    assert errors == f"error: there is no channel 'smell'; choose one of: {', '.join(sorted(CHANNELS))}\n"
 
 
 def test_a_store_below_a_file_is_named(tmp_path: Path, clips: dict[str, Path]) -> None:
@@ -117,7 +117,18 @@ def test_help_is_quick_and_complete() -> None:
         )
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 0.5
-    for command in ("sidecue", "prepare", "extract", "train", "evaluate", "demo", "extractors", "store"):
+    commands = (
+        "sidecue",
+        "prepare",
+        "extract",
+        "inspect",
+        "train",
+        "evaluate",
+        "demo",
+        "extractors",
+        "store",
+    )
+    for command in commands:
         assert f"\n  {command} " in finished.stdout
 
 

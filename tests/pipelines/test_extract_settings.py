@@ -40,9 +40,9 @@ def test_options_override_the_recipe(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(PipelineError, match="--num-frames is for the channel frames, not for audio"):
+    with pytest.raises(PipelineError, match="--num-frames is for frames and exo, not for audio"):
         extract_settings("audio", None, {**VIDEOS, "num_frames": 4})
     with pytest.raises(PipelineError, match="the channel frames needs a base; give --base"):
         extract_settings("frames", None, VIDEOS)
-    with pytest.raises(PipelineError, match="give either videos or manifest"):
+    with pytest.raises(PipelineError, match="give one of videos, scenes, takes and manifest"):
         extract_settings("audio", None, {})

@@ -23,7 +23,16 @@ from store import FeatureStore
 from tasks import sidecue
 
 ROOT = Path(__file__).parent.parent.parent
-FLOWS = ("prepare", "extract-audio", "extract-frames", "train", "evaluate", "demo")
+FLOWS = (
+    "prepare",
+    "extract-audio",
+    "extract-depth3d",
+    "extract-exo",
+    "extract-frames",
+    "train",
+    "evaluate",
+    "demo",
+)
 
 
 @dataclass(frozen=True)
