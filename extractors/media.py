@@ -8,8 +8,8 @@ Rules:
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -208,11 +208,14 @@ def times_of(indices: Indices, times: Sequence[float], fps: float | None) -> npt
     return timestamps
 
 
-def decoded_frames(path: Path, sample_id: str, threads: bool = False) -> Iterator[tuple[Any, float]]:
+def decoded_frames(
+    path: Path, sample_id: str, threads: bool = False
+) -> Generator[tuple[Any, float], None, None]:
     """Decode a whole video: each frame and its seconds from the clip's start (NaN when it has no time).
 
-    With `threads` FFmpeg uses all cores; the pictures are the same. Raises `MediaError` for files that
-    cannot be read or decoded, after the last frame when too many packets were broken.
+    The file is closed with the generator. With `threads` FFmpeg uses all cores; the pictures are the same.
+    Raises `MediaError` for files that cannot be read or decoded, after the last frame when too many packets
+    were broken.
     """
     empty = True
     with _opened(path, sample_id) as container:
@@ -237,10 +240,11 @@ def _pick_frames(
     """Decode the whole video: what `each` makes of the wanted pictures, by index; the seconds of all frames."""
     pictures: dict[int, Made] = {}
     times: list[float] = []
-    for index, (frame, seconds) in enumerate(decoded_frames(path, sample_id)):
-        times.append(seconds)
-        if index in wanted:
-            pictures[index] = each(upright(frame))
+    with closing(decoded_frames(path, sample_id)) as frames:
+        for index, (frame, seconds) in enumerate(frames):
+            times.append(seconds)
+            if index in wanted:
+                pictures[index] = each(upright(frame))
     return pictures, times
 
 
