@@ -17,6 +17,7 @@ from extractors.errors import UnknownChannelError
 
 CHANNELS = {
     "audio": "extractors.audio:AudioExtractor",
+    "dense": "extractors.dense:DenseExtractor",
     "depth3d": "extractors.depth3d:Depth3dExtractor",
     "exo": "extractors.exo:ExoExtractor",
     "frames": "extractors.frames:FramesExtractor",

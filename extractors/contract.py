@@ -4,6 +4,8 @@ Rules:
 - `spec` says what the features look like and everything that changes their numbers; it needs no decoding
   and puts nothing on a device. `spec.fingerprint()` is the key of a feature set.
 - `decode` runs on the CPU and raises `MediaError`; `encode` runs on the device given to `load`.
+- What `decode` returns does not grow without bound: a channel that reads long clips densely gives back which
+  frames are needed, and reads them in `encode`, piece by piece (`extractors/dense.py`).
 - The features of a sample are bit-identical whatever other samples are in the batch.
 
 Letters: T time steps, S tokens per step, D dimension. Features are always laid out (T, S, D).
@@ -211,4 +213,7 @@ class Extractor(Protocol):
         """Read a sample's media on the CPU; raises `MediaError`."""
 
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
-        """Encode decoded samples on the device, one result per sample in order."""
+        """Encode decoded samples on the device, one result per sample in order.
+
+        Raises `MediaError` for a long clip that can no longer be read as it was decoded.
+        """

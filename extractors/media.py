@@ -8,11 +8,11 @@ Rules:
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import av
 import av.audio.frame
@@ -24,6 +24,8 @@ import numpy.typing as npt
 from extractors.errors import MediaError, MissingTrackError
 
 Picture: TypeAlias = npt.NDArray[np.uint8]  # (height, width, 3) RGB
+Indices: TypeAlias = npt.NDArray[np.int64]
+Made = TypeVar("Made")  # out of a picture
 
 MAX_BROKEN = 0.1  # share of packets
 MAX_RATE_ERROR = 0.01  # relative difference of the header's frame rate to the packets' times
@@ -49,18 +51,22 @@ class MediaInfo:
 
 
 @dataclass(frozen=True)
-class KeyFrames:
-    """Key frames of a clip: `frames` (F pictures), `timestamps` (F,) in seconds from the clip's start
-    (NaN when the file knows no times), and the clip's rate, decoded frame count and duration in seconds."""
+class ChosenFrames(Generic[Made]):
+    """Chosen frames of a clip: `frames` (what was made of F pictures), `timestamps` (F,) in seconds from the
+    clip's start (NaN when the file knows no times), and the clip's rate, decoded frame count and duration in
+    seconds."""
 
-    frames: list[Picture]
+    frames: list[Made]
     timestamps: npt.NDArray[np.float64]
     fps: float | None
     n_frames: int
     duration: float
 
 
-def key_frame_indices(num_decoded: int, num_frames: int) -> npt.NDArray[np.int64]:
+KeyFrames: TypeAlias = ChosenFrames[Picture]
+
+
+def key_frame_indices(num_decoded: int, num_frames: int) -> Indices:
     """Return (num_frames,) indices evenly over `num_decoded` frames, first and last included; they repeat
     when there are fewer frames than asked for. The truncated float64 ramp is the original release's rule."""
     return np.linspace(0, num_decoded - 1, num_frames, dtype=np.int64)
@@ -143,6 +149,17 @@ def read_audio(path: Path, sample_id: str, stream: int = 0) -> tuple[npt.NDArray
     return np.clip(waveform, -1.0, 1.0, out=waveform), layout[0]
 
 
+def video_info(path: Path, sample_id: str) -> MediaInfo:
+    """Describe a file that is to give pictures. Raises what `probe` raises, and `MissingTrackError` without
+    video."""
+    info = probe(path, sample_id)
+    if info.n_frames == 0 and info.width is None:
+        raise MissingTrackError(sample_id, "no video track", "leave it out or give a file with video")
+    if info.n_frames == 0:
+        raise MediaError(sample_id, "the video holds no frames", "remove or replace it")
+    return info
+
+
 def read_key_frames(
     path: Path,
     sample_id: str,
@@ -151,47 +168,84 @@ def read_key_frames(
 ) -> KeyFrames:
     """Decode `num_frames` pictures evenly over the frames that a clip really has (`key_frame_indices`).
 
+    As `read_frames`; raises what `video_info` and `read_frames` raise.
+    """
+    info = video_info(path, sample_id)
+    return read_frames(path, sample_id, info, lambda found: key_frame_indices(found, num_frames), each)
+
+
+def read_frames(
+    path: Path,
+    sample_id: str,
+    info: MediaInfo,
+    choose: Callable[[int], Indices],
+    each: Callable[[Picture], Made],
+) -> ChosenFrames[Made]:
+    """Decode the pictures that `choose` wants: number of frames -> rising indices, which may repeat.
+
     Every frame is decoded in order, so memory holds the chosen pictures only; `each` is applied to each of
     them as soon as it is decoded, for example to shrink it. Pictures are turned upright as the file says.
-    Raises `MissingTrackError` without video and `MediaError` for files that cannot be read or decoded.
+
+    Args: info: the `video_info` of the file.
+
+    Raises `MediaError` for files that cannot be read or decoded.
     """
-    info = probe(path, sample_id)
-    if info.n_frames == 0 and info.width is None:
-        raise MissingTrackError(sample_id, "no video track", "leave it out or give a file with video")
-    if info.n_frames == 0:
-        raise MediaError(sample_id, "the video holds no frames", "remove or replace it")
-    indices = key_frame_indices(info.n_frames, num_frames)
-    pictures, times, num_decoded = _pick_frames(path, sample_id, set(indices.tolist()), each)
-    if num_decoded != info.n_frames:  # a packet may give no picture, or two: choose again among the real ones
-        indices = key_frame_indices(num_decoded, num_frames)
-        pictures, times, num_decoded = _pick_frames(path, sample_id, set(indices.tolist()), each)
-    timestamps = np.array([times[index] for index in indices.tolist()], dtype=np.float64)
-    if np.isnan(timestamps).any() or np.any(np.diff(timestamps) < 0):
-        timestamps = indices / info.fps if info.fps else np.full(num_frames, np.nan)
+    indices = choose(info.n_frames)
+    pictures, times = _pick_frames(path, sample_id, set(indices.tolist()), each)
+    if len(times) != info.n_frames:  # a packet may give no picture, or two: choose again among the real ones
+        indices = choose(len(times))
+        pictures, times = _pick_frames(path, sample_id, set(indices.tolist()), each)
     frames = [pictures[index] for index in indices.tolist()]
-    return KeyFrames(frames, timestamps, info.fps, num_decoded, info.duration)
+    timestamps = times_of(indices, times, info.fps)
+    return ChosenFrames(frames, timestamps, info.fps, len(times), info.duration)
+
+
+def times_of(indices: Indices, times: Sequence[float], fps: float | None) -> npt.NDArray[np.float64]:
+    """The seconds of chosen frames, given those of all frames; by the rate where the file's are unusable."""
+    timestamps = np.array(times, dtype=np.float64)[indices]
+    if np.isnan(timestamps).any() or np.any(np.diff(timestamps) < 0):
+        timestamps = indices / fps if fps else np.full(len(indices), np.nan)
+    return timestamps
+
+
+def decoded_frames(
+    path: Path, sample_id: str, threads: bool = False
+) -> Generator[tuple[Any, float], None, None]:
+    """Decode a whole video: each frame and its seconds from the clip's start (NaN when it has no time).
+
+    The file is closed with the generator. With `threads` FFmpeg uses all cores; the pictures are the same.
+    Raises `MediaError` for files that cannot be read or decoded, after the last frame when too many packets
+    were broken.
+    """
+    empty = True
+    with _opened(path, sample_id) as container:
+        start, stream = _start_time(container), _video_streams(container)[0]
+        for frame in _decoded(container, stream, sample_id, threads):
+            empty = False
+            # not frame.time, which is missing in the last frames that a decoder gives
+            known = frame.pts is not None and stream.time_base is not None
+            yield frame, float(frame.pts * stream.time_base) - start if known else np.nan
+    if empty:
+        raise MediaError(sample_id, "no frame of the video can be decoded", REENCODE)
+
+
+def upright(frame: Any) -> Picture:
+    """The picture of a decoded frame, turned as the file says."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90)))
 
 
 def _pick_frames(
-    path: Path, sample_id: str, wanted: set[int], each: Callable[[Picture], Picture]
-) -> tuple[dict[int, Picture], dict[int, float], int]:
-    """Decode the whole video: (wanted pictures by index, their seconds by index, number of frames)."""
-    pictures: dict[int, Picture] = {}
-    times: dict[int, float] = {}
-    num_decoded = 0
-    with _opened(path, sample_id) as container:
-        start, stream = _start_time(container), _video_streams(container)[0]
-        for frame in _decoded(container, stream, sample_id):
-            if num_decoded in wanted:
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
-                pictures[num_decoded] = each(np.ascontiguousarray(upright))
-                # not frame.time, which is missing in the last frames that a decoder gives
-                known = frame.pts is not None and stream.time_base is not None
-                times[num_decoded] = float(frame.pts * stream.time_base) - start if known else np.nan
-            num_decoded += 1
-    if num_decoded == 0:
-        raise MediaError(sample_id, "no frame of the video can be decoded", REENCODE)
-    return pictures, times, num_decoded
+    path: Path, sample_id: str, wanted: set[int], each: Callable[[Picture], Made]
+) -> tuple[dict[int, Made], list[float]]:
+    """Decode the whole video: what `each` makes of the wanted pictures, by index; the seconds of all frames."""
+    pictures: dict[int, Made] = {}
+    times: list[float] = []
+    with closing(decoded_frames(path, sample_id)) as frames:
+        for index, (frame, seconds) in enumerate(frames):
+            times.append(seconds)
+            if index in wanted:
+                pictures[index] = each(upright(frame))
+    return pictures, times
 
 
 @contextmanager
@@ -252,12 +306,13 @@ def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
             yield packet
 
 
-def _decoded(container: Any, stream: Any, sample_id: str) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, sample_id: str, threads: bool = False) -> Iterator[Any]:
     """Yield all decoded frames of a stream; raises `MediaError` when too many packets are broken."""
     kind = stream.type
     if stream.codec_context is None:
         raise MediaError(sample_id, f"FFmpeg has no decoder for the {kind} track", REENCODE)
-    stream.thread_type = "NONE"  # samples are decoded in parallel, one thread each
+    # samples are decoded in parallel, one thread each
+    stream.thread_type = "AUTO" if threads else "NONE"
     total = broken = 0
     for packet in _packets(container, [stream]):
         total += 1

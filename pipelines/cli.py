@@ -20,6 +20,7 @@ from pipelines.store_commands import store
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
 CHANNEL_TABLE = {
     "audio": ("one embedding a second of the sound", "ImageBind-huge, audio branch", "CC-BY-NC-SA 4.0"),
+    "dense": ("five tokens a frame, two frames a second", "LanguageBind, video tower", "MIT"),
     "depth3d": (
         "patches of RGB-D views with their places in space",
         "CLIP ViT-L/14-336, LLaVA-3D position embedding",
@@ -31,6 +32,7 @@ CHANNEL_TABLE = {
 # What to give for a channel whose small random tower is the default.
 PUBLISHED_WEIGHTS = {
     "audio": "--weights imagebind_huge.pth",
+    "dense": "--weights LanguageBind/LanguageBind_Video_merge",
     "depth3d": "--weights openai/clip-vit-large-patch14-336 --embedding ChaimZhu/LLaVA-3D-7B",
     "exo": "--weights google/siglip-so400m-patch14-384",
 }
@@ -156,8 +158,8 @@ def prepare(**options: Any) -> None:
 @click.option("--dataset", help="Name in the store, without --manifest; default: the folder's.")
 @click.option(
     "--weights",
-    help="audio: imagebind_huge.pth or a hub id; depth3d, exo: folder or hub id of CLIP, SigLIP; "
-    "or random:SEED for a small random tower.",
+    help="audio: imagebind_huge.pth or a hub id; dense, depth3d, exo: folder or hub id of LanguageBind, "
+    "CLIP, SigLIP; or random:SEED for a small random tower.",
 )
 @click.option("--embedding", help="depth3d: LLaVA-3D checkpoint, a file, folder or hub id; or random:SEED.")
 @click.option("--base", help="frames: folder or hub id of the base.")

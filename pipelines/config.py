@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from extractors.audio import AudioConfig
+from extractors.dense import DenseConfig
 from extractors.depth3d import Depth3dConfig
 from extractors.exo import ExoConfig
 from extractors.frames import FramesConfig
@@ -25,6 +26,7 @@ from pipelines.errors import PipelineError
 SMALL_RANDOM_AUDIO = AudioConfig(
     weights="random:0", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
 )
+SMALL_RANDOM_DENSE = DenseConfig(weights="random:0")
 SMALL_RANDOM_DEPTH3D = Depth3dConfig(weights="random:0", embedding="random:0")
 SMALL_RANDOM_EXO = ExoConfig(weights="random:0")
 
@@ -116,6 +118,12 @@ class ExtractAudioConfig(ExtractConfig):
     encoder: AudioConfig = SMALL_RANDOM_AUDIO
 
 
+class ExtractDenseConfig(ExtractConfig):
+    """Extraction of the channel `dense`."""
+
+    encoder: DenseConfig = SMALL_RANDOM_DENSE
+
+
 class ExtractDepth3dConfig(ExtractConfig):
     """Extraction of the channel `depth3d`."""
 
@@ -136,6 +144,7 @@ class ExtractFramesConfig(ExtractConfig):
 
 EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {
     "audio": ExtractAudioConfig,
+    "dense": ExtractDenseConfig,
     "depth3d": ExtractDepth3dConfig,
     "exo": ExtractExoConfig,
     "frames": ExtractFramesConfig,

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.config import (
     EXTRACT_CONFIGS,
     SMALL_RANDOM_AUDIO,
+    SMALL_RANDOM_DENSE,
     SMALL_RANDOM_DEPTH3D,
     SMALL_RANDOM_EXO,
     ExtractConfig,
@@ -18,14 +19,19 @@ from pipelines.setting_overrides import override
 
 # Options that are settings of encoders: option -> channels.
 _ENCODER_OPTIONS = {
-    "weights": ("audio", "depth3d", "exo"),
+    "weights": ("audio", "dense", "depth3d", "exo"),
     "embedding": ("depth3d",),
     "base": ("frames",),
     "num_frames": ("frames", "exo"),
     "num_views": ("depth3d",),
 }
 _SOURCES = ("videos", "scenes", "takes", "manifest")
-_SMALL_RANDOM = {"audio": SMALL_RANDOM_AUDIO, "depth3d": SMALL_RANDOM_DEPTH3D, "exo": SMALL_RANDOM_EXO}
+_SMALL_RANDOM = {
+    "audio": SMALL_RANDOM_AUDIO,
+    "dense": SMALL_RANDOM_DENSE,
+    "depth3d": SMALL_RANDOM_DEPTH3D,
+    "exo": SMALL_RANDOM_EXO,
+}
 
 
 def extract_settings(

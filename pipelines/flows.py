@@ -28,6 +28,7 @@ from pipelines.config import (
     EvaluateConfig,
     ExtractAudioConfig,
     ExtractConfig,
+    ExtractDenseConfig,
     ExtractDepth3dConfig,
     ExtractExoConfig,
     ExtractFramesConfig,
@@ -74,6 +75,12 @@ def prepare(config: PrepareConfig) -> "PrepareReport | State[Any]":
 def extract_audio(config: ExtractAudioConfig) -> "ExtractReport | State[Any]":
     """Features of the channel `audio` for what has none yet."""
     return _extract("audio", config)
+
+
+@flow(name="extract-dense", persist_result=False, result_serializer="json")
+def extract_dense(config: ExtractDenseConfig) -> "ExtractReport | State[Any]":
+    """Features of the channel `dense` for what has none yet."""
+    return _extract("dense", config)
 
 
 @flow(name="extract-depth3d", persist_result=False, result_serializer="json")

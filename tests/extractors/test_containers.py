@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from extractor_goldens import GOLDEN
 
 from extractors.audio import AudioConfig, AudioExtractor
 from extractors.contract import Sample
+from extractors.dense import DenseConfig, DenseExtractor
 from extractors.errors import MediaError, MissingTrackError
 from extractors.frames import FramesConfig, FramesExtractor
 
@@ -40,6 +42,13 @@ def audio() -> AudioExtractor:
 def frames() -> FramesExtractor:
     base = GOLDEN / "pave_patch" / "checkpoint_case" / "base_hf"
     extractor = FramesExtractor(FramesConfig(base=str(base), num_frames=4))
+    extractor.load("cpu")
+    return extractor
+
+
+@pytest.fixture(scope="module")
+def dense() -> DenseExtractor:
+    extractor = DenseExtractor(DenseConfig(weights="random:1", dtype="float32"))
     extractor.load("cpu")
     return extractor
 
@@ -81,6 +90,28 @@ def test_pictures(sample_of: SampleOf, frames: FramesExtractor, shown: np.ndarra
         difference = np.abs(decoded.tensors["pixels"] - shown).mean(axis=(1, 2, 3))
         assert difference.max() < 12
         assert shown.std(axis=(1, 2, 3)).max() > 30
+
+
+@pytest.fixture(scope="module")
+def seen(clips: dict[str, Path], dense: DenseExtractor) -> torch.Tensor:
+    """The dense features of the mp4."""
+    decoded = dense.decode(Sample("reference", "clips", {"video": clips["demo.mp4"]}))
+    return dense.encode([decoded])[0].tensors["values"]
+
+
+@each_container
+def test_dense_frames(sample_of: SampleOf, dense: DenseExtractor, seen: torch.Tensor, ending: str) -> None:
+    sample = sample_of(f"demo.{ending}")
+    if ending in UNDECODABLE:
+        with pytest.raises(MediaError, match="1074 of 1440 video packets cannot be decoded"):
+            dense.decode(sample)
+        return
+    values = dense.encode([dense.decode(sample)])[0].tensors["values"]
+    assert values.shape == (8 if ending == "gif" else 120, 5, 64)
+    if ending != "gif":  # it shows other seconds
+        mean = seen.mean(dim=(0, 1))  # what all frames have in common says nothing
+        similarity = torch.cosine_similarity(values - mean, seen - mean, dim=2)
+        assert similarity.mean() > 0.99
 
 
 def test_every_container_is_tested(clips: dict[str, object]) -> None:

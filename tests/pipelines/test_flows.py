@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 FLOWS = (
     "prepare",
     "extract-audio",
+    "extract-dense",
     "extract-depth3d",
     "extract-exo",
     "extract-frames",

@@ -1,0 +1,194 @@
+"""The channel `dense`: five tokens a frame, two frames a second, (T, 5, D).
+
+T is a multiple of the tower's chunk of 8 frames. Token 0 is the class token, the others the means of the four
+quarters of the picture, row by row. A clip of some minutes is decoded into its pixels; of a longer one `decode`
+finds out which frames are needed, and `encode` reads them a few chunks at a time, so that the memory does not
+grow with the clip.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.dense_input import (
+    CLIP_MEAN,
+    CLIP_STD,
+    DEFAULT_RATE,
+    FRAMES_PER_SECOND,
+    dense_frame_indices,
+    dense_pixels,
+)
+from extractors.errors import ExtractorError, MediaError
+from extractors.frame_stream import frame_times, stream_frames
+from extractors.languagebind_video import VideoTower, VideoTowerSize, pool_tokens
+from extractors.media import Indices, Picture, read_frames, times_of, video_info
+from extractors.video_tower_source import VideoTowerKind, VideoTowerSource
+from extractors.weights import random_seed
+
+VERSION = "1"  # of the code: raise it with every change of the numbers
+LANGUAGEBIND_LICENCE = "MIT"
+NUM_TOKENS = 5
+MAX_FRAMES_HELD = 256  # about two minutes, 154 MB at 224 x 224
+MAX_REPEATS = 60  # of a frame: one in half a minute is no moving picture, or the file's times are wrong
+_CHUNKS_AT_ONCE = 4  # bounds the memory of long clips
+# a random tower is for trying out: small, but with the published patches
+SMALL_VIDEO_TOWER = VideoTowerSize(
+    hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2
+)
+
+
+class DenseConfig(BaseModel):
+    """Settings of the dense extractor.
+
+    `weights`: folder or hub id of LanguageBind_Video_merge or Video-LLaVA-7B, or `random:<seed>` for a random
+    tower of `random_size`. `tower`: "languagebind", or "clip" for checkpoints without temporal attention
+    (Video-LLaVA-7B-hf), which give other features. At least `min_frames` are asked of a clip, rounded down to
+    whole chunks. `dtype` is the stored type; the tower always runs in float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str
+    tower: VideoTowerKind = "languagebind"
+    min_frames: int | None = Field(default=None, gt=0)
+    random_size: VideoTowerSize = SMALL_VIDEO_TOWER
+    dtype: DType = "float16"
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of a random tower, None for weights from files."""
+        return random_seed(self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongClip(Decoded):
+    """A clip that has more frames than are held: `encode` reads those of `indices` (T,) from the file again."""
+
+    path: Path
+    indices: Indices
+
+
+class DenseExtractor:
+    """Video to (T, 5, D) at 2 Hz; see `extractors.contract.Extractor`."""
+
+    channel = "dense"
+
+    def __init__(self, config: DenseConfig) -> None:
+        self.config = config
+        self.source = VideoTowerSource(config.tower, config.weights, config.random_size)
+        self._device = "cpu"
+        self._tower: VideoTower | None = None
+
+    @cached_property
+    def spec(self) -> FeatureSpec:
+        """The spec; reads the weights once to hash them. Raises `WeightsError`."""
+        config = self.config
+        published = LANGUAGEBIND_LICENCE if config.tower == "languagebind" else "unknown"
+        return FeatureSpec(
+            channel=self.channel,
+            extractor=f"{config.tower}-video",
+            version=VERSION,
+            tensors=(TensorSpec("values", NUM_TOKENS, self.source.size.hidden_size, config.dtype),),
+            rate_hz=float(FRAMES_PER_SECOND),
+            licence=published if config.seed is None else "none (random weights)",
+            identity={
+                **self.source.identity(),
+                "min_frames": config.min_frames,
+                "frame_choice": "two-a-second-linspace-truncated",
+                "default_rate": DEFAULT_RATE,
+                "resize": "bilinear-short-side-centre-crop",
+                "mean": CLIP_MEAN,
+                "std": CLIP_STD,
+                "pool": "class-and-quarters",
+                "dtype": config.dtype,
+            },
+        )
+
+    def load(self, device: str) -> None:
+        """Put the tower on `device`. Raises `WeightsError`."""
+        self._tower = self.source.build().to(device)
+        self._device = device
+
+    def decode(self, sample: Sample) -> Decoded:
+        """Read the frames of the sample's "video" file: tensor "pixels" (T, 3, H, W) float32, or a `LongClip`.
+
+        `timestamps` are the frames' times. Raises `MediaError`, for long clips too: all of it is decoded.
+        """
+        path, sample_id = sample.path("video"), sample.sample_id
+        info = video_info(path, sample_id)
+
+        def choose(num_decoded: int) -> Indices:
+            return self._choose(num_decoded, info.fps, sample_id)
+
+        if len(choose(info.n_frames)) <= MAX_FRAMES_HELD:
+            found = read_frames(path, sample_id, info, choose, self._pixels)
+            pixels = np.stack(found.frames)  # (T, 3, H, W)
+            return Decoded(
+                sample_id, {"pixels": pixels}, found.timestamps, found.duration, found.fps, found.n_frames
+            )
+        times = frame_times(path, sample_id)
+        indices = choose(len(times))
+        return LongClip(
+            sample_id,
+            {},
+            times_of(indices, times, info.fps),
+            info.duration,
+            info.fps,
+            len(times),
+            path=path,
+            indices=indices,
+        )
+
+    def encode(self, batch: Sequence[Decoded]) -> list[Features]:
+        """Make "values" (T, 5, D) of each sample.
+
+        Raises `ExtractorError` before `load`, and `MediaError` for a long clip whose file has changed.
+        """
+        if self._tower is None:
+            raise ExtractorError("the dense extractor has no weights yet; call load(device) before encode")
+        features = []
+        for decoded in batch:
+            shape = (len(decoded.timestamps), NUM_TOKENS, self.source.size.hidden_size)
+            values = torch.empty(shape, dtype=getattr(torch, self.config.dtype))
+            first = 0
+            # a sample is never mixed with others, so its numbers do not depend on the batch
+            for pixels in self._pieces(decoded):
+                with torch.inference_mode():
+                    tokens = pool_tokens(self._tower(torch.tensor(pixels).to(self._device)))
+                    values[first : first + len(pixels)] = tokens.to("cpu", values.dtype)
+                first += len(pixels)
+            features.append(Features.checked(self.spec, decoded, {"values": values}))
+        return features
+
+    def _choose(self, num_decoded: int, fps: float | None, sample_id: str) -> Indices:
+        """Which frames. Raises `MediaError` for a rate so low that the same few would be given for ever."""
+        size = self.source.size
+        if fps is not None and fps * MAX_REPEATS < FRAMES_PER_SECOND:
+            reason = f"the video has one picture in {1 / fps:.0f} s"
+            raise MediaError(sample_id, reason, "leave it out, or give a file with moving pictures")
+        return dense_frame_indices(num_decoded, fps, self.config.min_frames, size.num_frames)
+
+    def _pixels(self, picture: Picture) -> npt.NDArray[np.float32]:
+        return dense_pixels(picture, self.source.size.image_size)
+
+    def _pieces(self, decoded: Decoded) -> Iterator[npt.NDArray[Any]]:
+        """The pixels of a sample, some chunks at a time; the same pieces whether they are held or read."""
+        num_frames = _CHUNKS_AT_ONCE * self.source.size.num_frames
+        if not isinstance(decoded, LongClip):
+            pixels = decoded.tensors["pixels"]
+            for first in range(0, len(pixels), num_frames):
+                yield pixels[first : first + num_frames]
+            return
+        with closing(stream_frames(decoded.path, decoded.sample_id, decoded.indices, self._pixels)) as frames:
+            while piece := list(islice(frames, num_frames)):
+                yield np.stack(piece)

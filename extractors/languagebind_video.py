@@ -1,0 +1,199 @@
+"""The video tower of LanguageBind, and the plain CLIP tower: pictures to the tokens of the last layer but one.
+
+LanguageBind's is a CLIP tower whose layers first mix the t frames of a chunk at each place. Released features
+are `hidden_states[-2]`: the last layer and the last norm are never run, so they are not made or loaded.
+
+Letters: K chunks, t frames of a chunk, F frames (K * t, one chunk after another), N tokens of a frame (1 class
+token + the patches, row by row), D width.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+_POOLED = 2  # the patches' grid is averaged to 2 x 2
+_TABLE_STD = 0.02
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """OpenAI's approximation of GELU."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
+
+
+class VideoTowerSize(BaseModel):
+    """The shape of a tower; names are those of published configs, defaults LanguageBind's (ViT-L/14).
+
+    `num_frames` are the frames of a chunk; without `add_time_attn` they are not mixed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden_size: int = Field(default=1024, gt=0)
+    intermediate_size: int = Field(default=4096, gt=0)
+    num_hidden_layers: int = Field(default=24, gt=1)
+    num_attention_heads: int = Field(default=16, gt=0)
+    image_size: int = Field(default=224, gt=0)
+    patch_size: int = Field(default=14, gt=0)
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = Field(default=1e-5, gt=0)
+    add_time_attn: bool = True
+    num_frames: int = Field(default=8, gt=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "VideoTowerSize":
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no multiple of the {self.num_attention_heads} heads"
+            )
+        if self.image_size // self.patch_size < _POOLED:
+            raise ValueError(
+                f"pictures of {self.image_size} pixels have too few patches of {self.patch_size}"
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"the activation {self.hidden_act!r} is none of {', '.join(ACTIVATIONS)}")
+        return self
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the second axis."""
+
+    def __init__(self, size: VideoTowerSize) -> None:
+        super().__init__()
+        self.num_heads = size.num_attention_heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            nn.Linear(size.hidden_size, size.hidden_size) for _ in range(4)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, D) to (B, n, D)."""
+        query, key, value = (
+            projection(x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, heads, n, D / heads)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        out: Tensor = self.out_proj(attended)
+        return out
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer layer; with `add_time_attn` the frames of a chunk are mixed before."""
+
+    def __init__(self, size: VideoTowerSize) -> None:
+        super().__init__()
+        dim, eps = size.hidden_size, size.layer_norm_eps
+        self.num_frames = size.num_frames
+        self.has_time = size.add_time_attn
+        self.activation = ACTIVATIONS[size.hidden_act]
+        if self.has_time:
+            self.temporal_embedding = nn.Parameter(torch.zeros(1, size.num_frames, dim))
+            self.temporal_layer_norm1 = nn.LayerNorm(dim, eps=eps)
+            self.temporal_attn = Attention(size)
+        self.layer_norm1 = nn.LayerNorm(dim, eps=eps)
+        self.self_attn = Attention(size)
+        self.layer_norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = nn.ModuleDict(
+            {
+                "fc1": nn.Linear(dim, size.intermediate_size),
+                "fc2": nn.Linear(size.intermediate_size, dim),
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(F, N, D) to (F, N, D)."""
+        if self.has_time:
+            x = self._mixed_in_time(x)
+        x = x + self.self_attn(self.layer_norm1(x))
+        change: Tensor = self.mlp["fc2"](self.activation(self.mlp["fc1"](self.layer_norm2(x))))
+        return x + change
+
+    def _mixed_in_time(self, x: Tensor) -> Tensor:
+        chunks = x.view(-1, self.num_frames, *x.shape[1:])  # (K, t, N, D)
+        chunks = chunks + self.temporal_embedding[:, :, None]
+        normed = self.temporal_layer_norm1(chunks).transpose(1, 2)  # (K, N, t, D)
+        change = self.temporal_attn(normed.flatten(0, 1)).view_as(normed).transpose(1, 2)
+        mixed: Tensor = (chunks + change).flatten(0, 1)
+        return mixed
+
+
+class Embeddings(nn.Module):
+    """Pictures (F, 3, H, W) to tokens (F, N, D): patches, class token, position table."""
+
+    def __init__(self, size: VideoTowerSize) -> None:
+        super().__init__()
+        dim, num_patches = size.hidden_size, (size.image_size // size.patch_size) ** 2
+        self.class_embedding = nn.Parameter(torch.zeros(dim))
+        self.patch_embedding = nn.Conv2d(3, dim, size.patch_size, size.patch_size, bias=False)
+        self.position_embedding = nn.Embedding(1 + num_patches, dim)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return (F, N, D)."""
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (F, N - 1, D)
+        class_token = self.class_embedding.expand(len(pixels), 1, -1)
+        tokens: Tensor = torch.cat([class_token, patches], dim=1) + self.position_embedding.weight
+        return tokens
+
+
+class Encoder(nn.Module):
+    """The layers but the last, one after another."""
+
+    def __init__(self, size: VideoTowerSize) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(size) for _ in range(size.num_hidden_layers - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(F, N, D) to (F, N, D)."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class VideoTower(nn.Module):
+    """Normalised pictures (F, 3, H, W) to tokens (F, N, D); F is a multiple of t where frames are mixed."""
+
+    def __init__(self, size: VideoTowerSize) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(size)
+        self.pre_layrnorm = nn.LayerNorm(size.hidden_size, eps=size.layer_norm_eps)  # the published spelling
+        self.encoder = Encoder(size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return (F, N, D)."""
+        tokens: Tensor = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
+        return tokens
+
+
+def pool_tokens(tokens: Tensor) -> Tensor:
+    """(F, N, D) to (F, 5, D): the class token, and the means of the four quarters of the patches' grid."""
+    num_frames, num_tokens, dim = tokens.shape
+    side = math.isqrt(num_tokens - 1)
+    grid = tokens[:, 1:].transpose(1, 2).reshape(num_frames, dim, side, side)
+    quarters = F.adaptive_avg_pool2d(grid, _POOLED).flatten(2).transpose(1, 2)
+    return torch.cat([tokens[:, :1], quarters], dim=1)
+
+
+def random_video_tower(seed: int, size: VideoTowerSize) -> VideoTower:
+    """Build a tower with seeded random weights, in float32 and eval mode; torch's own seed stays as it is.
+
+    Matrices are normal with variance 1 / fan-in, which keeps what is seen visible in the tokens; tables are
+    normal with deviation 0.02; norms and biases are the identity.
+    """
+    with torch.device("meta"):
+        tower = VideoTower(size)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, parameter in tower.named_parameters():
+        table = name.endswith(("class_embedding", "position_embedding.weight", "temporal_embedding"))
+        if parameter.ndim == 1 and not table:
+            tensors[name] = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0)
+        else:
+            deviation = _TABLE_STD if table else parameter[0].numel() ** -0.5
+            tensors[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
+    tower.load_state_dict(tensors, assign=True)
+    return tower.eval()
