@@ -33,7 +33,8 @@ class BaseFamily(Protocol):
     def key_frame_tokens(self, base: PreTrainedModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Preprocessed key frames (B, F, 3, H, W) to query tokens (B, F, S, C_v) and visual tokens (B, F, S, D).
 
-        Queries are the vision tower's tokens before the projector, visual tokens those that the LLM reads.
+        Queries are the vision tower's tokens before the projector, visual tokens those that the LLM reads. A tower
+        that joins frames gives fewer steps than frames; then F of all that follows, times too, counts the steps.
         """
 
     def num_video_tokens(self, num_frames: int, tokens_per_frame: int, newline: NewlinePosition) -> int:
