@@ -8,15 +8,13 @@ base, batches of four, float32, both ways in turns in one process. A ratio above
                                 the loop's, each way in a process of its own: at most 1 is good
     max_difference/CASE         largest difference between the two outputs
 
-Large pages are asked for, as the `pave` command does; both ways gain from them. Prints one JSON object as its last
-line.
+Prints one JSON object as its last line.
 
     python benchmarks/patch.py [--quick] [--device cuda]
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +22,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read when torch allocates first
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
@@ -55,7 +52,7 @@ def main() -> None:
     result: dict[str, float] = {}
     for case in CASES:
         print(f"{case} ...", file=sys.stderr, flush=True)
-        result |= measure(module, case, options.device, turns=1 if options.quick else 5)
+        result |= measure(module, case, options.device, turns=1 if options.quick else 7)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in result.items()}))
 
 

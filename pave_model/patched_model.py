@@ -30,6 +30,14 @@ from pave_model.lora import add_lora
 from pave_model.patch_update import add_updates
 from pave_model.video_inputs import VideoInputs, check_placeholders, check_video_inputs
 
+# Each channel counts its own graphs: one a structure of batches (ragged, resampled, partly absent, ...).
+COMPILE_SETTINGS: dict[str, Any] = {
+    "fullgraph": True,
+    "dynamic": True,
+    "isolate_recompiles": True,
+    "recompile_limit": 32,
+}
+
 
 class PatchedVideoLLM(nn.Module):
     """A frozen base with a patch. Only LoRA and the fusion modules are trainable.
@@ -72,7 +80,7 @@ class PatchedVideoLLM(nn.Module):
         ).to(base.device)
         if self.execution.compile:
             for fusion in self.patch.values():
-                fusion.compile(fullgraph=True, dynamic=True)
+                fusion.compile(**COMPILE_SETTINGS)
 
     @property
     def base(self) -> PreTrainedModel:

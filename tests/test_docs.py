@@ -1,4 +1,4 @@
-"""The documentation's worked example does what it says."""
+"""The documentation's worked examples do what they say."""
 
 import doctest
 from pathlib import Path
@@ -8,12 +8,15 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_data_model_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "statements"), [("data-model.md", 30), ("patch.md", 15)])
+def test_the_examples_run(
+    page: str, statements: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testfile(
-        str(DOCS / "data-model.md"),
+        str(DOCS / page),
         module_relative=False,
         optionflags=doctest.ELLIPSIS | doctest.REPORT_NDIFF,
     )
-    assert result.attempted > 30
+    assert result.attempted > statements
     assert result.failed == 0

@@ -13,6 +13,7 @@ from pave_model.alignment import Alignment
 from pave_model.attention import AttentionBackend, backend_obstacle, resolve_backend
 from pave_model.errors import PatchInputError
 from pave_model.fusion import FusionModule
+from pave_model.patched_model import COMPILE_SETTINGS
 
 SIZES: dict[str, Any] = {
     "side_dim": 6,
@@ -142,7 +143,7 @@ def test_the_module_compiles_as_one_graph(settings: dict[str, Any]) -> None:
         graphs.append(graph)
         return graph.forward  # type: ignore[no-any-return]
 
-    compiled = torch.compile(module, backend=count, fullgraph=True, dynamic=True)
+    compiled = torch.compile(module, backend=count, **COMPILE_SETTINGS)
     # Ragged, resampled, divisible: three structures of a batch.
     for lengths in ([9, 6], [2, 11], [8, 4]):
         side, queries = torch.randn(2, max(lengths), 4, 6), torch.randn(2, 4, 9, 8)

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration, Trainer, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pave_model.config import LoraSettings, PatchConfig
+from pave_model.config import LoraSettings, PatchConfig, PatchExecution
 from pave_model.errors import BaseMismatchError, CheckpointError, PatchInputError
-from pave_model.patched_model import PatchedVideoLLM
+from pave_model.patched_model import COMPILE_SETTINGS, PatchedVideoLLM
 from pave_model.video_tokens import place_newlines
 
 MakeModel = Callable[..., PatchedVideoLLM]
@@ -381,3 +381,35 @@ def test_patches_are_swapped_on_one_base(
     with pytest.raises(CheckpointError, match=r"does not fit its config.json"):
         model.load_patch(tmp_path / "third")
     assert torch.equal(model(**batch).logits, expected["second"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["sdpa", "folded"])
+def test_the_patch_may_be_computed_in_mixed_precision(
+    make_base: MakeBase, make_model: MakeModel, make_batch: MakeBatch, attention: str
+) -> None:
+    exact = make_model()
+    execution = PatchExecution(attention=attention, dtype="bfloat16")  # type: ignore[arg-type]
+    mixed = PatchedVideoLLM(make_base(), exact.patch_config, execution).eval()
+    mixed.patch.load_state_dict(exact.patch.state_dict())
+    assert {p.dtype for p in mixed.patch.parameters()} == {torch.float32}
+    batch = make_batch()
+    inputs = {name: batch[name] for name in ("queries", "visual", "side", "side_lengths")}
+    found, expected = mixed.video_tokens(**inputs), exact.video_tokens(**inputs)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
+
+
+def test_the_patch_compiles_inside_the_model(make_base: MakeBase, make_batch: MakeBatch) -> None:
+    config = PatchConfig(base="tiny", channels={"audio": AUDIO}, lora=None)
+    torch.manual_seed(0)
+    model = PatchedVideoLLM(make_base(), config)
+    disturb(model)
+    batch = make_batch()
+    expected = model(**batch).logits
+    names = list(model.state_dict())
+    for fusion in model.patch.values():
+        fusion.compile(**COMPILE_SETTINGS, backend="aot_eager")
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(**batch).logits, expected)
