@@ -41,10 +41,12 @@ Pass = Callable[[FusionModule, Inputs], torch.Tensor]
 def main() -> int:
     """Measure, print, and say whether the kernels agree."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = make_module(device)
+    head_dim = module.hidden_dim // module.num_heads
     skipped = {
         kernel: why
         for kernel in KERNELS
-        if (why := backend_obstacle(kernel, device, torch.bfloat16)) is not None
+        if (why := backend_obstacle(kernel, device, torch.bfloat16, head_dim)) is not None
     }
     for kernel, why in skipped.items():
         print(f"skipped {kernel}: {why}", file=sys.stderr)
@@ -55,7 +57,6 @@ def main() -> int:
         return 0
     result["device"] = torch.cuda.get_device_name()
     result["torch"] = torch.__version__
-    module = make_module(device)
     for case in CASES:
         result |= check(module, case, [kernel for kernel in KERNELS if kernel not in skipped])
     print(json.dumps(result))

@@ -116,27 +116,27 @@ def resolve_backend(
     Raises `PatchInputError` where `wanted` cannot run here.
     """
     chosen = wanted
+    tokens, keys, width, heads = sizes
     if wanted == "auto":
-        tokens, keys, width, heads = sizes
         # Multiplications a key frame: projected keys and S x h K twice, against projected queries and S x K twice.
         folded = keys * width * (width + 2 * tokens * heads)
         plain = tokens * width * (width + 2 * keys)
         if not rotary and folded < plain:
             chosen = "folded"
-        elif padded and backend_obstacle("varlen", device_type, dtype) is None:
+        elif padded and backend_obstacle("varlen", device_type, dtype, width // heads) is None:
             chosen = "varlen"
         else:
             chosen = "sdpa"
-    elif why := backend_obstacle(wanted, device_type, dtype, rotary):
+    elif why := backend_obstacle(wanted, device_type, dtype, width // heads, rotary):
         raise PatchInputError(f"attention '{wanted}' cannot run here: {why}; choose 'auto' or 'sdpa'")
     _log_choice(chosen, wanted, device_type, dtype)
     return chosen
 
 
 def backend_obstacle(
-    backend: AttentionBackend, device_type: str, dtype: torch.dtype, rotary: bool = False
+    backend: AttentionBackend, device_type: str, dtype: torch.dtype, head_dim: int, rotary: bool = False
 ) -> str | None:
-    """Why `backend` cannot run on such inputs, or None when it can."""
+    """Why `backend` cannot run on such inputs, or None when it can. `head_dim` is d / h."""
     if backend == "folded":
         return "it knows no rotary positions" if rotary else None
     if backend not in VARIABLE_LENGTH:
@@ -145,6 +145,8 @@ def backend_obstacle(
         return f"it needs a CUDA device, not '{device_type}'"
     if dtype not in _HALF:
         return f"it needs float16 or bfloat16, not {str(dtype).removeprefix('torch.')}"
+    if head_dim % 8 or head_dim > 256:
+        return f"it needs heads of 8, 16, ... 256 channels, not {head_dim}"
     if backend == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         return "the package flash-attn is not installed (pip install 'pave-video[cuda]')"
     return None

@@ -110,7 +110,12 @@ def test_a_kernel_that_cannot_run_is_refused_not_replaced(wanted: AttentionBacke
         PatchInputError, match=rf"'{wanted}' cannot run here: it needs a CUDA device, not 'cpu'"
     ):
         run(module, [5])
-    assert "needs float16 or bfloat16, not float32" in str(backend_obstacle(wanted, "cuda", torch.float32))
+    assert "needs float16 or bfloat16, not float32" in str(
+        backend_obstacle(wanted, "cuda", torch.float32, 128)
+    )
+    assert "needs heads of 8, 16, ... 256 channels, not 12" in str(
+        backend_obstacle(wanted, "cuda", torch.bfloat16, 12)
+    )
     module = build(attention="folded", hidden_dim=128, num_heads=1, rotary=True)
     with pytest.raises(PatchInputError, match="'folded' cannot run here: it knows no rotary positions"):
         run(module, [5])
