@@ -185,6 +185,7 @@ def peak_of(extractor: DenseExtractor, path: Path, num_steps: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     extractor = loaded()
     clips = {

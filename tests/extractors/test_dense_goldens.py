@@ -48,6 +48,11 @@ def test_the_same_frames_are_chosen(path: Path) -> None:
 
 
 @golden
+def test_sizes_are_rounded_after_a_quotient_of_floats() -> None:
+    # 61 * 224 / 28 is 488; the quotient first, in float64, ends just below it (SPEC, resize).
+    assert crop_geometry(28, 61, 224).width == 487
+
+
 @each_case("extractors/dense_resize_geometry*.json")
 def test_pictures_get_the_same_size_and_crop(path: Path) -> None:
     cases: list[dict[str, Any]] = json.loads(path.read_text())
