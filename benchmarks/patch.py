@@ -52,7 +52,7 @@ def main() -> None:
     result: dict[str, float] = {}
     for case in CASES:
         print(f"{case} ...", file=sys.stderr, flush=True)
-        result |= measure(module, case, options.device, turns=1 if options.quick else 7)
+        result |= measure(module, case, options.device, turns=1 if options.quick else 5)
     print(json.dumps({name: float(f"{value:.4g}") for name, value in result.items()}))
 
 
