@@ -10,6 +10,7 @@ from tiny_patch import golden_folder
 from torch.testing import assert_close
 
 from pave_model.attention import AttentionBackend
+from pave_model.errors import PatchInputError
 from pave_model.fusion import FusionModule
 
 pytestmark = pytest.mark.golden
@@ -25,8 +26,6 @@ def test_there_are_golden_cases() -> None:
 def test_outputs_and_gradients_are_those_of_the_original(path: Path, attention: AttentionBackend) -> None:
     with safe_open(path, "pt") as file:
         config = json.loads(file.metadata()["config"])
-        if attention == "folded" and config["use_3d_rope"]:
-            return  # refused, see test_attention.py
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     fusion = FusionModule(
         side_dim=config["input_dim"],
@@ -44,6 +43,10 @@ def test_outputs_and_gradients_are_those_of_the_original(path: Path, attention: 
     side = tensors["input.side"].requires_grad_()  # (B, T_pad, H, W, C_s)
     queries = tensors["input.query"].requires_grad_()
 
+    if attention == "folded" and config["use_3d_rope"]:
+        with pytest.raises(PatchInputError, match="knows no rotary positions"):
+            fusion.pack(side.flatten(2, 3), tensors["input.frame_num"], queries)
+        return
     packed = fusion.pack(side.flatten(2, 3), tensors["input.frame_num"], queries)
     output = fusion(queries, packed).flatten(1, 2)
     assert_close(output, tensors["expected.output"], rtol=1e-5, atol=1e-5)
