@@ -28,6 +28,7 @@ from extractors.errors import ExtractorError, MediaError
 
 if TYPE_CHECKING:  # the records are light: only encoding needs torch
     import torch
+    from pydantic import BaseModel
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
@@ -198,9 +199,10 @@ class Features:
 
 
 class Extractor(Protocol):
-    """An extractor of one channel; picklable before `load`."""
+    """An extractor of one channel, made from its `config`; picklable before `load`."""
 
     channel: str
+    config: BaseModel
 
     @property
     def spec(self) -> FeatureSpec:

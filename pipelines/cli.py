@@ -147,7 +147,7 @@ def prepare(**options: Any) -> None:
 
 
 @pave.command()
-@click.argument("channel")
+@click.argument("channels")
 @click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
 @click.option("--scenes", type=folder_option, help="An RGB-D scene, or a folder that is searched for them.")
 @click.option(
@@ -170,23 +170,39 @@ def prepare(**options: Any) -> None:
 @click.option("--encoders", type=int, help="Number of encode workers. [default: 1]")
 @click.option("--config", "recipe", type=folder_option, help="YAML with the settings; options override it.")
 @set_option
-def extract(channel: str, recipe: Path | None, sets: tuple[str, ...], **options: Any) -> None:
-    """Extract the features of CHANNEL into a store; what is there already is not done again."""
+def extract(channels: str, recipe: Path | None, sets: tuple[str, ...], **options: Any) -> None:
+    """Extract the features of CHANNELS into a store; what is there already is not done again.
+
+    CHANNELS is a channel, or several such as frames,dense,audio, for which each file is opened once.
+    """
     from extractors import extractor_class
 
-    extractor_class(channel)  # first of all: is there such a channel?
-    from pipelines.extract import extract as function
-    from pipelines.extract_settings import extract_settings
+    names = channels.split(",")
+    for name in names:
+        extractor_class(name)  # first of all: is there such a channel?
+    from pipelines.extract import extract as extract_one
+    from pipelines.extract import extract_together
+    from pipelines.extract_settings import extract_settings, random_channels, together_settings
     from pipelines.progress import TerminalProgress
 
-    config = extract_settings(channel, recipe, _given(options), sets)
-    if getattr(config.encoder, "seed", None) is not None:  # type: ignore[attr-defined]  # channels' classes have it
+    if len(names) == 1:
+        config = extract_settings(channels, recipe, _given(options), sets)
+        encoders = {channels: config.encoder}  # type: ignore[attr-defined]  # channels' classes have it
+    else:
+        together = together_settings(names, recipe, _given(options), sets)
+        encoders = together.channels.given()
+    for name in random_channels(encoders):
         click.echo(
-            f"warning: the {channel} encoder has random weights, so the features mean little; "
-            f"for real ones give {PUBLISHED_WEIGHTS[channel]}",
+            f"warning: the {name} encoder has random weights, so the features mean little; "
+            f"for real ones give {PUBLISHED_WEIGHTS[name]}",
             err=True,
         )
-    click.echo(function(channel, config, TerminalProgress).summary())
+    report = (
+        extract_one(channels, config, TerminalProgress)
+        if len(names) == 1
+        else extract_together(together, TerminalProgress)
+    )
+    click.echo(report.summary())
 
 
 @pave.command()

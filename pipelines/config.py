@@ -74,7 +74,25 @@ class PrepareConfig(MediaFolders):
 class ExecutionConfig(Settings):
     """Where and how fast; changes no number."""
 
+    decoders: int | None = Field(
+        default=None, ge=1, description="decode tasks at once; default: as many as find a core"
+    )
     encoders: int = Field(default=1, ge=1, description="number of encode workers")
+    gpus_per_encoder: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="of each encode worker on cuda; 0.5: two share a GPU",
+    )
+    batch_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="decoded bytes that are encoded in one call, roughly"
+    )
+    stall_seconds: float = Field(
+        default=60.0, gt=0, le=86400, description="a file that gives nothing for so long is given up"
+    )
+    decode_memory_bytes: int = Field(
+        default=8 * 2**30, ge=2**20, description="most memory that decoding one sample may take"
+    )
     device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one")
     part_samples: int = Field(default=256, ge=1, description="most samples in a part")
     part_bytes: int = Field(default=128 * 2**20, ge=1, description="most bytes in a part, roughly")
@@ -140,6 +158,32 @@ class ExtractFramesConfig(ExtractConfig):
     """Extraction of the channel `frames`, with the vision tower of the base that will be patched."""
 
     encoder: FramesConfig
+
+
+class ChannelEncoders(Settings):
+    """The encoders of channels that are extracted together."""
+
+    audio: AudioConfig | None = None
+    dense: DenseConfig | None = None
+    depth3d: Depth3dConfig | None = None
+    exo: ExoConfig | None = None
+    frames: FramesConfig | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.given():
+            raise ValueError("give the encoder of at least one channel")
+        return self
+
+    def given(self) -> dict[str, BaseModel]:
+        """The encoders that are given, by channel."""
+        return {name: encoder for name, encoder in self if encoder is not None}
+
+
+class ExtractTogetherConfig(ExtractConfig):
+    """Extraction of several channels, for which each file is opened once."""
+
+    channels: ChannelEncoders
 
 
 EXTRACT_CONFIGS: dict[str, type[ExtractConfig]] = {

@@ -1,4 +1,4 @@
-"""Extracting one channel of a dataset into the feature store, without doing anything twice."""
+"""Extracting channels of a dataset into the feature store, without doing anything twice."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from queue import SimpleQueue
 from threading import Event
-from typing import Any
 
 from extractors import extractor_class
 from extractors.contract import Extractor, FeatureSpec
-from pipelines.config import EXTRACT_CONFIGS, ExecutionConfig, ExtractConfig, Settings
+from pipelines.config import (
+    EXTRACT_CONFIGS,
+    ExecutionConfig,
+    ExtractConfig,
+    ExtractTogetherConfig,
+    Settings,
+)
 from pipelines.errors import ExtractionFailedError, PipelineError
 from pipelines.extract_plan import ExtractPlan, make_plan
+from pipelines.extract_rows import Failure, WorkItem
 from pipelines.manifest import Manifest, list_media, read_manifest
 from pipelines.media_folders import find_media
 from pipelines.progress import Progress, ProgressFactory, silent
@@ -66,6 +72,16 @@ class ExtractReport(Settings):
         return "\n".join(lines + [f"  failed: {item.sample_id}: {item.message}" for item in self.failed])
 
 
+class TogetherReport(Settings):
+    """What one extraction of several channels did: a report for each."""
+
+    reports: tuple[ExtractReport, ...]
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        return "\n".join(report.summary() for report in self.reports)
+
+
 def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = silent) -> ExtractReport:
     """Extract what is missing of one channel; the same call again does nothing.
 
@@ -79,40 +95,60 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
     is recorded, ExtractionFailedError when more of the media is unusable than the configuration allows, or
     nothing of the manifest has features in the end.
     """
+    return _extract({channel: _extractor(channel, config)}, config, progress)[0]
+
+
+def extract_together(config: ExtractTogetherConfig, progress: ProgressFactory = silent) -> TogetherReport:
+    """As `extract` for several channels at once: a sample's files are opened once for all of them.
+
+    A failure in one channel leaves the others of the sample alone. Raises what `extract` raises, for the first
+    channel that failed as a whole.
+    """
+    extractors = {
+        channel: extractor_class(channel)(encoder) for channel, encoder in config.channels.given().items()
+    }
+    return TogetherReport(reports=_extract(extractors, config, progress))
+
+
+def _extract(
+    extractors: dict[str, Extractor], config: ExtractConfig, progress: ProgressFactory
+) -> tuple[ExtractReport, ...]:
     started = time.monotonic()
-    extractor = _extractor(channel, config)
     store, manifest = _store_and_manifest(config, progress)
-    feature_set = _feature_set(manifest.dataset, extractor.spec, config)
-    store.register(feature_set)
+    feature_sets = {}
+    for channel, extractor in extractors.items():
+        feature_set = _feature_set(manifest.dataset, extractor)
+        store.register(feature_set)
+        feature_sets[channel] = feature_set
     store.add_samples(manifest.table)
     if manifest.instructions is not None:
         store.add_instructions(manifest.instructions)
-    plan = make_plan(store, feature_set, manifest, config.retry_failed)
-    store.record_failures(plan.unrecorded)
-    committer = _Committer(store, feature_set, plan, config.execution)
-    if plan.to_do:
-        with progress(f"extract {channel}") as stage:
-            committer.carry_out(extractor, manifest, stage)
-    seconds = time.monotonic() - started
-    report = ExtractReport(
-        channel=channel,
-        dataset=manifest.dataset,
-        fingerprint=feature_set.fingerprint,
-        store=store.url,
-        version=store.snapshot().version,
-        total=len(manifest.table),
-        already_done=len(plan.done),
-        done=committer.num_done,
-        failed=tuple(
-            FailedSample(sample_id=row.sample_id, error_type=row.error_type, message=row.message)
-            for row in (*plan.unrecorded, *committer.failures.values())
-        ),
-        skipped_failures=len(plan.failing) - len(plan.unrecorded),
-        seconds=seconds,
-        rate=committer.num_done / seconds,
+    channels = {}
+    for name, feature_set in feature_sets.items():
+        plan = make_plan(store, feature_set, manifest, config.retry_failed)
+        store.record_failures(plan.unrecorded)
+        channels[name] = _Channel(extractors[name], feature_set, plan)
+    if any(channel.plan.to_do for channel in channels.values()):
+        with progress(f"extract {', '.join(channels)}") as stage:
+            _Committer(store, channels, config.execution).carry_out(manifest, stage)
+    reports = tuple(
+        _report(channel, store, manifest, time.monotonic() - started) for channel in channels.values()
     )
-    _check_outcome(report, plan.failing | committer.failures, config.max_failure_fraction)
-    return report
+    for report in reports:
+        done = channels[report.channel]
+        _check_outcome(report, done.plan.failing | done.failures, config.max_failure_fraction)
+    return reports
+
+
+@dataclass
+class _Channel:
+    """One channel of an extraction: what is to do, and what came of it."""
+
+    extractor: Extractor
+    feature_set: FeatureSetRecord
+    plan: ExtractPlan
+    num_done: int = 0
+    failures: dict[str, FailureRow] = field(default_factory=dict)
 
 
 def _extractor(channel: str, config: ExtractConfig) -> Extractor:
@@ -136,8 +172,8 @@ def _store_and_manifest(config: ExtractConfig, progress: ProgressFactory) -> tup
     return store, list_media(found, config.dataset, progress)
 
 
-def _feature_set(dataset: str, spec: FeatureSpec, config: ExtractConfig) -> FeatureSetRecord:
-    encoder = config.model_dump(mode="json")["encoder"]
+def _feature_set(dataset: str, extractor: Extractor) -> FeatureSetRecord:
+    spec: FeatureSpec = extractor.spec
     return FeatureSetRecord(
         dataset=dataset,
         channel=spec.channel,
@@ -147,56 +183,70 @@ def _feature_set(dataset: str, spec: FeatureSpec, config: ExtractConfig) -> Feat
         tensors=tuple(TensorLayout(**asdict(tensor)) for tensor in spec.tensors),
         rate_hz=spec.rate_hz,
         licence=spec.licence,
-        config={"encoder": encoder, "identity": dict(spec.identity)},
+        config={"encoder": extractor.config.model_dump(mode="json"), "identity": dict(spec.identity)},
+    )
+
+
+def _report(channel: _Channel, store: FeatureStore, manifest: Manifest, seconds: float) -> ExtractReport:
+    plan = channel.plan
+    return ExtractReport(
+        channel=channel.feature_set.channel,
+        dataset=manifest.dataset,
+        fingerprint=channel.feature_set.fingerprint,
+        store=store.url,
+        version=store.snapshot().version,
+        total=len(manifest.table),
+        already_done=len(plan.done),
+        done=channel.num_done,
+        failed=tuple(
+            FailedSample(sample_id=row.sample_id, error_type=row.error_type, message=row.message)
+            for row in (*plan.unrecorded, *channel.failures.values())
+        ),
+        skipped_failures=len(plan.failing) - len(plan.unrecorded),
+        seconds=seconds,
+        rate=channel.num_done / seconds,
     )
 
 
 class _Committer:
-    """Carries a plan out, while a thread of its own commits what is finished."""
+    """Carries the plans out, while a thread of its own commits what is finished."""
 
     def __init__(
-        self,
-        store: FeatureStore,
-        feature_set: FeatureSetRecord,
-        plan: ExtractPlan,
-        execution: ExecutionConfig,
+        self, store: FeatureStore, channels: dict[str, _Channel], execution: ExecutionConfig
     ) -> None:
-        self.num_done = 0
-        self.failures: dict[str, FailureRow] = {}
         self._store = store
-        self._feature_set = feature_set
-        self._plan = plan
+        self._channels = channels
         self._execution = execution
         self._pending: SimpleQueue[PartRecord | FailureRow] = SimpleQueue()  # not in the store yet
         self._stop = Event()
 
-    def carry_out(self, extractor: Extractor, manifest: Manifest, stage: Progress) -> None:
+    def carry_out(self, manifest: Manifest, stage: Progress) -> None:
         # slow to import, and not needed when there is nothing to do
         from pipelines import ray_extract
-        from pipelines.extract_stages import WorkItem
 
-        rows = {row["sample_id"]: row for row in self._plan.to_do}
-        items = [
-            WorkItem(
-                row["sample_id"],
-                {role: str(manifest.root / path) for role, path in json.loads(row["media"]).items()},
-                row["source_hash"],
-                row["duration"],
-            )
-            for row in rows.values()
-        ]
-        job = ray_extract.Job(extractor, self._feature_set, self._store.location)
-        stage.update(0, len(rows), note="starting")
+        channels = self._channels
+        items = _work_items(channels, manifest)
+        hashes = {item.sample_id: item.source_hash for item in items}
+        total = sum(len(item.channels) for item in items)  # features of one sample and channel
+        job = ray_extract.Job(
+            {name: channel.extractor for name, channel in channels.items()},
+            {name: channel.feature_set for name, channel in channels.items()},
+            self._store.location,
+        )
+        stage.update(0, total, note="starting")
         with self._commits() as commits, closing(ray_extract.run(job, items, self._execution)) as finished:
             for news in finished:
                 for part in news.parts:
-                    self.num_done += len(part.rows)
+                    channels[part.channel].num_done += len(part.rows)
                     self._pending.put(part)
                 for failure in news.failures:
-                    row = self._failure_row(asdict(failure), rows[failure.sample_id]["source_hash"])
-                    self.failures[failure.sample_id] = row
+                    channel = channels[failure.channel]
+                    row = _failure_row(failure, channel, hashes[failure.sample_id])
+                    channel.failures[failure.sample_id] = row
                     self._pending.put(row)
-                stage.update(self.num_done + len(self.failures), len(rows), len(self.failures))
+                failed = sum(len(channel.failures) for channel in channels.values())
+                done = sum(channel.num_done for channel in channels.values())
+                stage.update(done + failed, total, failed)
                 if commits.done():
                     break  # with an error, which comes up now
 
@@ -224,16 +274,39 @@ class _Committer:
             self._store.commit([item for item in finished if isinstance(item, PartRecord)])
             self._store.record_failures([item for item in finished if isinstance(item, FailureRow)])
 
-    def _failure_row(self, failure: dict[str, Any], source_hash: str | None) -> FailureRow:
-        feature_set = self._feature_set
-        return FailureRow(
-            **failure,
-            dataset=feature_set.dataset,
-            channel=feature_set.channel,
-            fingerprint=feature_set.fingerprint,
-            source_hash=source_hash,
-            attempt=self._plan.attempts.get(failure["sample_id"], 0) + 1,
+
+def _work_items(channels: dict[str, _Channel], manifest: Manifest) -> list[WorkItem]:
+    """The samples that some channel has to do, in the manifest's order, each with its channels."""
+    wanted: dict[str, list[str]] = {}
+    for name, channel in channels.items():
+        for row in channel.plan.to_do:
+            wanted.setdefault(row["sample_id"], []).append(name)
+    return [
+        WorkItem(
+            row["sample_id"],
+            {role: str(manifest.root / path) for role, path in json.loads(row["media"]).items()},
+            row["source_hash"],
+            row["duration"],
+            tuple(wanted[row["sample_id"]]),
         )
+        for row in manifest.table.to_pylist()
+        if row["sample_id"] in wanted
+    ]
+
+
+def _failure_row(failure: Failure, channel: _Channel, source_hash: str | None) -> FailureRow:
+    feature_set = channel.feature_set
+    return FailureRow(
+        sample_id=failure.sample_id,
+        dataset=feature_set.dataset,
+        channel=feature_set.channel,
+        fingerprint=feature_set.fingerprint,
+        error_type=failure.error_type,
+        message=failure.message,
+        permanent=failure.permanent,
+        source_hash=source_hash,
+        attempt=channel.plan.attempts.get(failure.sample_id, 0) + 1,
+    )
 
 
 def _check_outcome(report: ExtractReport, failing: dict[str, FailureRow], max_fraction: float) -> None:

@@ -1,9 +1,12 @@
-"""The settings of `pave extract` from a recipe and options."""
+"""The settings of `pave extract`, of one channel or several, from a recipe and options."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from extractors import extractor_class
 from pipelines.config import (
     EXTRACT_CONFIGS,
     SMALL_RANDOM_AUDIO,
@@ -11,6 +14,7 @@ from pipelines.config import (
     SMALL_RANDOM_DEPTH3D,
     SMALL_RANDOM_EXO,
     ExtractConfig,
+    ExtractTogetherConfig,
     checked,
     read_yaml,
 )
@@ -25,6 +29,7 @@ _ENCODER_OPTIONS = {
     "num_frames": ("frames", "exo"),
     "num_views": ("depth3d",),
 }
+_NO_BASE = "the channel frames needs a base; give --base with its folder or hub id"
 _SOURCES = ("videos", "scenes", "takes", "manifest")
 _SMALL_RANDOM = {
     "audio": SMALL_RANDOM_AUDIO,
@@ -43,26 +48,79 @@ def extract_settings(
 
     Raises PipelineError in one line for settings that do not fit the channel or each other.
     """
+    where = f"pave extract {channel}" if recipe is None else str(recipe)
+    values, encoder, assignments = _sorted_options(recipe, options, assignments)
+    for name in encoder:
+        if channel not in _ENCODER_OPTIONS[name]:
+            raise PipelineError(f"{_flag(name)} is for {_owners(name)}, not for {channel}")
+    if encoder:
+        values = {**values, "encoder": {**_encoder_defaults(channel, values, encoder), **encoder}}
+    if channel == "frames" and "encoder" not in values:
+        raise PipelineError(_NO_BASE)
+    return checked(EXTRACT_CONFIGS[channel], override(values, assignments), where)
+
+
+def together_settings(
+    channels: Sequence[str], recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()
+) -> ExtractTogetherConfig:
+    """As `extract_settings` for several channels, whose encoders are under `channels`.
+
+    An option may belong to one of them only; the rest is an assignment such as `channels.audio.weights=FILE`.
+    """
+    where = f"pave extract {','.join(channels)}" if recipe is None else str(recipe)
+    for channel in channels:
+        extractor_class(channel)  # is there such a channel?
+    if len(set(channels)) != len(channels):
+        raise PipelineError(f"{where} names a channel twice")
+    values, encoder, assignments = _sorted_options(recipe, options, assignments)
+    encoders: dict[str, Any] = {**values.get("channels", {})}
+    for name, value in encoder.items():
+        owners = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
+        if len(owners) != 1:
+            reason = f"is for {_owners(name)}" if not owners else f"may be for {' or '.join(owners)}"
+            raise PipelineError(f"{_flag(name)} {reason}; give --set channels.CHANNEL.{name}={value}")
+        encoders[owners[0]] = {**encoders.get(owners[0], {}), name: value}
+    values = override({**values, "channels": encoders}, assignments)
+    encoders = values["channels"]
+    if unasked := sorted(encoders.keys() - set(channels)):
+        raise PipelineError(f"{where} has settings of {', '.join(unasked)}, which is not extracted")
+    for channel in channels:
+        given = dict(encoders.get(channel, {}))
+        encoders = {**encoders, channel: {**_encoder_defaults(channel, {}, given), **given}}
+    if "base" not in encoders.get("frames", {"base": None}):
+        raise PipelineError(_NO_BASE)
+    return checked(ExtractTogetherConfig, {**values, "channels": encoders}, where)
+
+
+def random_channels(encoders: Mapping[str, BaseModel]) -> list[str]:
+    """The channels among `encoders` whose encoder has random weights."""
+    return [channel for channel, encoder in encoders.items() if getattr(encoder, "seed", None) is not None]
+
+
+def _sorted_options(
+    recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any], Sequence[str]]:
+    """The settings of recipe and options that are no encoder's, those that are, and the assignments."""
     values = read_yaml(recipe) if recipe is not None else {}
     if options.keys() & set(_SOURCES):
         values = {name: value for name, value in values.items() if name not in (*_SOURCES, "dataset")}
     encoder: dict[str, Any] = {}
     for name, value in options.items():
         if name in _ENCODER_OPTIONS:
-            owners = " and ".join(_ENCODER_OPTIONS[name])
-            if channel not in _ENCODER_OPTIONS[name]:
-                raise PipelineError(f"--{name.replace('_', '-')} is for {owners}, not for {channel}")
             encoder[name] = value
         elif name == "encoders":
             assignments = (f"execution.encoders={value}", *assignments)
         else:
             values = {**values, name: value}
-    if encoder:
-        values = {**values, "encoder": {**_encoder_defaults(channel, values, encoder), **encoder}}
-    if channel == "frames" and "encoder" not in values:
-        raise PipelineError("the channel frames needs a base; give --base with its folder or hub id")
-    where = f"pave extract {channel}" if recipe is None else str(recipe)
-    return checked(EXTRACT_CONFIGS[channel], override(values, assignments), where)
+    return values, encoder, assignments
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _owners(name: str) -> str:
+    return " and ".join(_ENCODER_OPTIONS[name])
 
 
 def _encoder_defaults(channel: str, values: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:

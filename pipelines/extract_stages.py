@@ -1,14 +1,12 @@
 """What the workers of an extraction do: decode samples, encode them, write parts. No Ray in here.
 
-Every stage takes and gives Arrow tables with one row per sample. A sample's arrays are one binary column,
-pickled by one stage and unpickled by the next. A sample that cannot be done stays a row: it passes through as a
-failure, and no other sample replaces it.
+Every stage takes and gives Arrow tables with one row per sample and channel (`extract_rows`). A sample that cannot
+be done stays a row: it passes through as a failure, and no other sample replaces it.
 """
 
 import json
-import pickle
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -19,7 +17,10 @@ import pyarrow as pa
 import torch
 
 from extractors.contract import Decoded, Extractor, Features, Sample
+from extractors.decode_together import decode_together
 from extractors.errors import ExtractorError, MediaError
+from pipelines.extract_rows import RESULTS, Failure, failed_row, result_row, unpacked
+from pipelines.memory_limit import memory_limit
 from pipelines.worker_deaths import MOST_DEATHS, DeathMarks
 from store.errors import SampleError
 from store.features import Features as StoredFeatures
@@ -27,114 +28,109 @@ from store.features import FeatureSetRecord
 from store.location import Location
 from store.part_writer import PartWriter
 
-_WORK = pa.schema([(name, pa.string()) for name in ("sample_id", "source_hash", "media")])
-_ROWS = pa.schema(
-    [
-        ("sample_id", pa.string()),
-        ("source_hash", pa.string()),
-        ("payload", pa.large_binary()),  # Decoded, then Features; null for a failure
-        ("failure", pa.string()),  # JSON of Failure
-    ]
-)
-_RESULTS = pa.schema([("part", pa.string()), ("failure", pa.string())])
-_Result = TypeVar("_Result")
+_Key: TypeAlias = tuple[str, str]  # sample and channel
 _Encoded: TypeAlias = tuple[StoredFeatures, dict[str, Any]]  # and what the catalog keeps of the clip
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class WorkItem:
-    """One sample to do. `media` maps a role to an absolute path; `duration` is in seconds, if known."""
+class Decode:
+    """Rows of work to rows of `Decoded`, one sample at a time so that Ray can bound the size of blocks.
 
-    sample_id: str
-    media: dict[str, str]
-    source_hash: str | None
-    duration: float | None
+    The channels of a sample read its files together. `memory_bytes` bounds what decoding one sample takes.
+    """
 
+    extractors: Mapping[str, Extractor]
+    dataset: str
+    marks: DeathMarks
+    memory_bytes: int
 
-@dataclass(frozen=True)
-class Failure:
-    """One sample that could not be done; `permanent` as in the store's `FailureRow`."""
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Decode the rows; a sample that cannot be read gives failures."""
+        torch.set_num_threads(1)  # tasks run beside each other
+        for row in rows.to_pylist():
+            media = {role: Path(path) for role, path in json.loads(row["media"]).items()}
+            sample = Sample(row["sample_id"], self.dataset, media)
+            keys = [(sample.sample_id, channel) for channel in json.loads(row["channels"])]
+            alone = partial(self._read_one, sample)
+            results = _guarded(self.marks, keys, True, partial(self._read, sample, keys), alone)
+            for (_, channel), result in zip(keys, results, strict=True):
+                yield result_row({**row, "channel": channel}, result)
 
-    sample_id: str
-    error_type: str
-    message: str
-    permanent: bool
+    def _read_one(self, sample: Sample, key: _Key) -> Decoded | Failure:
+        return self._read(sample, [key])[0]
 
-
-def work_table(items: Sequence[WorkItem]) -> pa.Table:
-    """The items as the rows that `decode` takes."""
-    rows = [
-        {"sample_id": item.sample_id, "source_hash": item.source_hash, "media": json.dumps(item.media)}
-        for item in items
-    ]
-    return pa.Table.from_pylist(rows, schema=_WORK)
-
-
-def decode(rows: pa.Table, extractor: Extractor, dataset: str, marks: DeathMarks) -> Iterator[pa.Table]:
-    """Rows of work to rows of `Decoded`, one at a time so that Ray can bound the size of blocks."""
-    torch.set_num_threads(1)  # tasks run beside each other
-    for row in rows.to_pylist():
-        media = {role: Path(path) for role, path in json.loads(row["media"]).items()}
-        sample = Sample(row["sample_id"], dataset, media)
-        yield _passed_on(row, _survived(marks, sample.sample_id, partial(extractor.decode, sample)))
+    def _read(self, sample: Sample, keys: Sequence[_Key]) -> list[Decoded | Failure]:
+        with memory_limit(self.memory_bytes):
+            read = decode_together([self.extractors[channel] for _, channel in keys], sample)
+        return [
+            _failure(key, result) if isinstance(result, Exception) else result
+            for key, result in zip(keys, read, strict=True)
+        ]
 
 
 class Encode:
-    """Rows of `Decoded` to rows of `_Encoded`; the extractor is loaded by the first call."""
+    """Rows of `Decoded` to rows of `_Encoded`; an extractor is loaded when its first row comes."""
 
-    def __init__(self, extractor: Extractor, device: str, threads: int, marks: DeathMarks) -> None:
-        self._extractor = extractor
+    def __init__(
+        self, extractors: Mapping[str, Extractor], device: str, threads: int, marks: DeathMarks
+    ) -> None:
+        self._extractors = extractors
         self._marks = marks
         self._device = device
         self._threads = threads
-        self._loaded = False
+        self._loaded: set[str] = set()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Encode the rows. Raises WeightsError when the extractor cannot be loaded."""
-        if not self._loaded:  # not in the constructor: there Ray would turn a WeightsError into text
-            torch.set_num_threads(self._threads)
-            self._extractor.load(self._device)
-            self._loaded = True
-        given = rows.to_pylist()
-        # made by `decode` of this run
-        decoded = [pickle.loads(row["payload"]) for row in given if row["payload"] is not None]
-        encoded = iter(self._encode(decoded))
+        """Encode the rows. Raises WeightsError when an extractor cannot be loaded."""
+        decoded: dict[str, list[tuple[int, Decoded]]] = {}
+        for index, channel in enumerate(rows["channel"].to_pylist()):
+            if rows["payload"][index].is_valid:
+                decoded.setdefault(channel, []).append((index, unpacked(rows, index)))
+        results: dict[int, _Encoded | Failure] = {}
+        for channel, given in decoded.items():
+            self._load(channel)
+            encoded = self._encode(channel, [item for _, item in given])
+            results.update(zip([index for index, _ in given], encoded, strict=True))
+        plain = rows.drop_columns("payload").to_pylist()
         return pa.concat_tables(
             [
-                _passed_on(row, next(encoded))
-                if row["payload"] is not None
-                else pa.Table.from_pylist([row], schema=_ROWS)
-                for row in given
+                result_row(row, results[index]) if index in results else failed_row(row)
+                for index, row in enumerate(plain)
             ]
         )
 
-    def _encode(self, decoded: Sequence[Decoded]) -> list[_Encoded | Failure]:
-        ids = [item.sample_id for item in decoded]
-        if not any(map(self._marks.deaths, ids)):
-            self._marks.set(ids)
-            together = _attempted("", partial(self._encode_batch, decoded))
-            self._marks.clear(ids)
-            if not isinstance(together, Failure):
-                return [*together]
-        # find out which of them it is
-        alone = [
-            _survived(self._marks, item.sample_id, partial(self._encode_batch, [item])) for item in decoded
-        ]
-        return [result if isinstance(result, Failure) else result[0] for result in alone]
+    def _load(self, channel: str) -> None:
+        if channel in self._loaded:
+            return
+        # not in the constructor: there Ray would turn a WeightsError into text
+        torch.set_num_threads(self._threads)
+        self._extractors[channel].load(self._device)
+        self._loaded.add(channel)
 
-    def _encode_batch(self, decoded: Sequence[Decoded]) -> list[_Encoded]:
-        return [
-            (
-                _stored(item),
-                {
-                    "duration": item.duration,
-                    "fps": item.fps,
-                    "n_frames": item.n_frames,
-                    "attributes": dict(item.attributes) or None,
-                },
-            )
-            for item in self._extractor.encode(decoded)
-        ]
+    def _encode(self, channel: str, decoded: Sequence[Decoded]) -> list[_Encoded | Failure]:
+        def encode(batch: Sequence[Decoded]) -> list[_Encoded | Failure]:
+            try:
+                return [*map(_catalogued, self._extractors[channel].encode(batch))]
+            except Exception as error:
+                if len(batch) == 1:
+                    return [_failure((batch[0].sample_id, channel), error)]
+                return [encode([item])[0] for item in batch]  # find out which of them it is
+
+        by_key = {(item.sample_id, channel): item for item in decoded}
+        return _guarded(
+            self._marks, list(by_key), False, partial(encode, decoded), lambda key: encode([by_key[key]])[0]
+        )
+
+
+def _catalogued(features: Features) -> _Encoded:
+    about = {
+        "duration": features.duration,
+        "fps": features.fps,
+        "n_frames": features.n_frames,
+        "attributes": dict(features.attributes) or None,
+    }
+    return _stored(features), about
 
 
 def _stored(features: Features) -> StoredFeatures:
@@ -149,63 +145,79 @@ def _stored(features: Features) -> StoredFeatures:
     return StoredFeatures(values, np.asarray(features.timestamps, dtype=np.float64), arrays)
 
 
-def write(rows: pa.Table, location: Location, feature_set: FeatureSetRecord) -> pa.Table:
-    """Rows of `_Encoded` to one part: a row with its record as JSON in `part`, and one per failure in `failure`.
+def write(
+    rows: pa.Table, location: Location, feature_sets: Mapping[str, FeatureSetRecord], part_bytes: int
+) -> pa.Table:
+    """Rows of `_Encoded` to parts: a row with its record as JSON in `part` for each, and one per failure in
+    `failure`.
 
-    Raises StoreError when the part cannot be written.
+    A channel's part is closed once it has `part_bytes`. Raises StoreError when a part cannot be written.
     """
     results: list[dict[str, str | None]] = []
-    with PartWriter(location, feature_set) as part:
-        for row in rows.to_pylist():
-            failure = row["failure"]
-            if failure is None:
-                features, about = pickle.loads(row["payload"])  # made by `Encode` of this run
-                try:
-                    part.write(row["sample_id"], features, source_hash=row["source_hash"], **about)
-                except SampleError as error:
-                    failure = _json(Failure(row["sample_id"], type(error).__name__, error.reason, True))
-            if failure is not None:
-                results.append({"part": None, "failure": failure})
-    results.append({"part": part.close().to_json(), "failure": None})
-    return pa.Table.from_pylist(results, schema=_RESULTS)
+    plain = rows.drop_columns("payload").to_pylist()
+    for channel, feature_set in feature_sets.items():
+        mine = [index for index, row in enumerate(plain) if row["channel"] == channel]
+        while mine:
+            with PartWriter(location, feature_set) as part:
+                written = 0
+                while mine and written < part_bytes:
+                    row, index = plain[mine[0]], mine.pop(0)
+                    failure = row["failure"]
+                    if failure is None:
+                        features, about = unpacked(rows, index)
+                        try:
+                            part.write(row["sample_id"], features, source_hash=row["source_hash"], **about)
+                            written += sum(
+                                array.nbytes for array in (features.values, *features.companions.values())
+                            )
+                        except SampleError as error:
+                            failure = Failure(
+                                row["sample_id"], channel, type(error).__name__, error.reason, True
+                            ).to_json()
+                    if failure is not None:
+                        results.append({"part": None, "failure": failure})
+                results.append({"part": part.close().to_json(), "failure": None})
+    return pa.Table.from_pylist(results, schema=RESULTS)
 
 
-def _survived(marks: DeathMarks, sample_id: str, call: Callable[[], _Result]) -> _Result | Failure:
-    """The call's result, or why there is none; no call when workers keep dying of it."""
-    if marks.deaths(sample_id) >= MOST_DEATHS:
-        message = f"{MOST_DEATHS} workers died of it; check the file, and whether the memory was enough"
-        return Failure(sample_id, "WorkerDiedError", message, permanent=False)
-    marks.set([sample_id])
-    result = _attempted(sample_id, call)
-    marks.clear([sample_id])
-    return result
+def _guarded(
+    marks: DeathMarks,
+    keys: Sequence[_Key],
+    reading: bool,
+    together: Callable[[], list[_Result | Failure]],
+    alone: Callable[[_Key], _Result | Failure],
+) -> list[_Result | Failure]:
+    """One result a key: of all together, or of each alone when a worker died of them; none for what kills again."""
+    names = [f"{sample_id}/{channel}" for sample_id, channel in keys]
+    if len(keys) > 1 and not any(map(marks.deaths, names)):
+        with marks.watching(names, reading):
+            return together()
+    results: list[_Result | Failure] = []
+    for key, name in zip(keys, names, strict=True):
+        if marks.stalled(name):
+            message = (
+                f"it gave nothing for {marks.stall_seconds:g} s; check the file and the disk it is on, or raise "
+                "execution.stall_seconds"
+            )
+            results.append(Failure(*key, "StalledError", message, permanent=False))
+        elif marks.deaths(name) >= MOST_DEATHS:
+            message = f"{MOST_DEATHS} workers died of it; check the file, and whether the memory was enough"
+            results.append(Failure(*key, "WorkerDiedError", message, permanent=False))
+        else:
+            with marks.watching([name], reading):
+                results.append(alone(key))
+    return results
 
 
-def _attempted(sample_id: str, call: Callable[[], _Result]) -> _Result | Failure:
-    """The call's result, or why there is none."""
-    try:
-        return call()
-    except MediaError as error:
-        return Failure(sample_id, type(error).__name__, f"{error.reason}; {error.hint}", permanent=True)
-    except ExtractorError as error:
-        return Failure(sample_id, type(error).__name__, str(error), permanent=True)
-    except Exception as error:
-        # The one broad except: media are outside data, and one file that trips a library must not end a run
-        # over a million others. The row in `failures` says what happened, and the next run tries again.
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        return Failure(sample_id, type(error).__name__, message, permanent=False)
-
-
-def _passed_on(row: dict[str, Any], result: object) -> pa.Table:
-    failed = isinstance(result, Failure)
-    passed = {
-        "sample_id": row["sample_id"],
-        "source_hash": row["source_hash"],
-        "payload": None if failed else pickle.dumps(result, protocol=5),
-        "failure": _json(result) if isinstance(result, Failure) else None,
-    }
-    return pa.Table.from_pylist([passed], schema=_ROWS)
-
-
-def _json(failure: Failure) -> str:
-    return json.dumps(asdict(failure))
+def _failure(key: _Key, error: Exception) -> Failure:
+    """Why there is no result. Every exception is recorded, also one that is a bug: media are outside data, and one
+    file that trips a library must not end a run over a million others."""
+    name = type(error).__name__
+    if isinstance(error, MediaError):
+        return Failure(*key, name, f"{error.reason}; {error.hint}", permanent=True)
+    if isinstance(error, ExtractorError):
+        return Failure(*key, name, str(error), permanent=True)
+    message = " ".join(f"{name}: {error}".split())
+    if isinstance(error, MemoryError):
+        message += "; raise execution.decode_memory_bytes if the file is sound"
+    return Failure(*key, name, message, permanent=False)  # the next run tries again

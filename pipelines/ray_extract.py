@@ -1,8 +1,10 @@
-"""Running an extractor over many samples with Ray Data; the only module that knows Ray.
+"""Running the extractors of some channels over many samples with Ray Data; the only module that knows Ray.
 
     rows of the manifest -> decode tasks (CPU) -> encode actors (CPU or GPU) -> tasks that write parts -> driver
 
 Rules:
+- Batches and parts are bounded by bytes; the pool of encode actors is fixed. Decoding waits for the encoders
+  when Ray's object store fills up (Ray Data's back-pressure).
 - A part is finished by one task. The driver gets its record; a task that Ray runs again leaves an orphan.
 - `RAY_ADDRESS` set: that cluster, which must see the media and the store at the same paths. Unset: this
   machine's cores, and Ray ends with the run.
@@ -15,7 +17,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,8 @@ from ray.exceptions import RayTaskError
 from extractors.contract import Extractor
 from extractors.errors import ExtractorError
 from pipelines.config import ExecutionConfig
-from pipelines.extract_stages import Encode, Failure, WorkItem, decode, work_table, write
+from pipelines.extract_rows import Failure, WorkItem, work_table
+from pipelines.extract_stages import Decode, Encode, write
 from pipelines.worker_deaths import DeathMarks
 from store.errors import StoreError
 from store.features import FeatureSetRecord
@@ -52,11 +55,16 @@ _QUIET_RAY = {
 
 @dataclass(frozen=True)
 class Job:
-    """What is run: an extractor (not loaded), and where its features go."""
+    """What is run: by channel the extractor (not loaded) and its feature set, all of one dataset; and the store."""
 
-    extractor: Extractor
-    feature_set: FeatureSetRecord
+    extractors: Mapping[str, Extractor]
+    feature_sets: Mapping[str, FeatureSetRecord]
     location: Location
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of all."""
+        return next(iter(self.feature_sets.values())).dataset
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
     Raises StoreError when parts cannot be written, WeightsError when the encoder cannot be loaded.
     """
     with ray_session(), TemporaryDirectory(prefix="pave-") as scratch:
-        marks = DeathMarks(Path(scratch) / "deaths")
+        marks = DeathMarks(Path(scratch) / "deaths", execution.stall_seconds)
         results = _pipeline(job, items, execution, marks).iter_batches(
             batch_size=None, batch_format="pyarrow"
         )
@@ -96,20 +104,28 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
 
 
 def task_size(items: Sequence[WorkItem]) -> int:
-    """Samples that one task decodes, and one call encodes."""
+    """Samples that one task decodes."""
     fitting = int(_TASK_SECONDS / max(_mean_duration(items), 1.0))
     return max(1, min(fitting, _MAX_TASK_SAMPLES, -(-len(items) // _LEAST_PIECES)))
 
 
-def part_size(feature_set: FeatureSetRecord, items: Sequence[WorkItem], execution: ExecutionConfig) -> int:
-    """Samples of a part, so that it has about `part_bytes`; whole tasks, or the rest would be parts too."""
-    steps = float(_STEPS_WITHOUT_RATE)
-    if feature_set.rate_hz is not None:
-        steps = feature_set.rate_hz * _mean_duration(items)
-    sample_bytes = max(steps, 1.0) * sum(layout.row_bytes for layout in feature_set.tensors)
+def write_size(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> int:
+    """Rows that one task writes: of so many samples that a part has about `part_bytes`, and whole decode tasks, or
+    the rest would be parts too."""
+    sample_bytes = sum(_expected_bytes(feature_set, items) for feature_set in job.feature_sets.values())
     fitting = int(execution.part_bytes / sample_bytes)
     wanted = min(fitting, execution.part_samples, -(-len(items) // _LEAST_PIECES))
-    return max(1, wanted // task_size(items)) * task_size(items)
+    per_task = task_size(items)
+    return max(1, wanted // per_task) * per_task * len(job.feature_sets)
+
+
+def _expected_bytes(feature_set: FeatureSetRecord, items: Sequence[WorkItem]) -> float:
+    """Bytes of a sample; where a channel has no rate, each file of a sample is taken to give the same steps."""
+    if feature_set.rate_hz is not None:
+        steps = feature_set.rate_hz * _mean_duration(items)
+    else:
+        steps = _STEPS_WITHOUT_RATE * sum(len(item.media) for item in items) / len(items)
+    return max(steps, 1.0) * sum(layout.row_bytes for layout in feature_set.tensors)
 
 
 def _mean_duration(items: Sequence[WorkItem]) -> float:
@@ -163,46 +179,66 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
-    device = _device(execution.device)
-    # On the CPU the encoders share half of the cores, so that decoding and writing always find a place.
-    share = ray.cluster_resources()["CPU"] / 2 / execution.encoders
-    largest_node = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    threads = max(1, int(min(share, largest_node)))
-    encoder: dict[str, Any] = {"num_cpus": threads if share >= 1 else share}
-    if device == "cuda":
-        encoder = {"num_gpus": 1, "num_cpus": min(0.5, share)}
+    context.target_max_block_size = execution.batch_bytes
+    context.op_resource_reservation_ratio = 0.1  # or decoding does not get the cores that others leave idle
     work = work_table(items)
     per_task = task_size(items)
+    decode = Decode(job.extractors, job.dataset, marks, execution.decode_memory_bytes)
+    cpus = _cpu_shares(execution.encoders)
+    device = _device(execution.device)
     return (
         ray.data.from_arrow([work.slice(first, per_task) for first in range(0, len(work), per_task)])
         .map_batches(
             decode,
             batch_size=None,
             batch_format="pyarrow",
-            fn_kwargs={"extractor": job.extractor, "dataset": job.feature_set.dataset, "marks": marks},
-            num_cpus=0.7,
+            compute=ray.data.TaskPoolStrategy(size=execution.decoders),
+            num_cpus=cpus.decode,
         )
         .map_batches(
             Encode,
-            batch_size=per_task,
+            batch_size=None,  # a block, which `batch_bytes` bounds
             batch_format="pyarrow",
             fn_constructor_kwargs={
-                "extractor": job.extractor,
+                "extractors": job.extractors,
                 "device": device,
-                "threads": threads,
+                "threads": max(1, int(_node_cpus() / execution.encoders)),
                 "marks": marks,
             },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),
-            **encoder,
+            num_cpus=cpus.encode,
+            num_gpus=execution.gpus_per_encoder if device == "cuda" else 0,
         )
         .map_batches(
             write,
-            batch_size=part_size(job.feature_set, items, execution),
+            batch_size=write_size(job, items, execution),
             batch_format="pyarrow",
-            fn_kwargs={"location": job.location, "feature_set": job.feature_set},
-            num_cpus=0.3,
+            fn_kwargs={
+                "location": job.location,
+                "feature_sets": job.feature_sets,
+                "part_bytes": execution.part_bytes,
+            },
+            num_cpus=cpus.write,
         )
     )
+
+
+@dataclass(frozen=True)
+class _CpuShares:
+    """CPUs, as Ray counts them, of one task or actor of each stage."""
+
+    decode: float
+    encode: float
+    write: float
+
+
+def _cpu_shares(encoders: int) -> _CpuShares:
+    """Shares with which as many decode tasks as cores run beside the encoders and one writer.
+
+    More than the cores can do at once: whichever stage waits leaves its core to the others.
+    """
+    cores = _node_cpus()
+    return _CpuShares((cores - 0.5) / cores, 0.25 / encoders, 0.25)
 
 
 def _device(wanted: str) -> str:
@@ -211,3 +247,8 @@ def _device(wanted: str) -> str:
     remote = bool(os.environ.get("RAY_ADDRESS"))  # the driver's machine says nothing about the workers'
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     return "cuda" if has_gpu and (remote or torch.cuda.is_available()) else "cpu"
+
+
+def _node_cpus() -> float:
+    """CPUs of the largest node."""
+    return max(float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
