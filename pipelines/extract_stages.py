@@ -17,8 +17,8 @@ import pyarrow as pa
 import torch
 
 from extractors.contract import Decoded, Extractor, Features, Sample
-from extractors.decode_together import decode_together
 from extractors.errors import ExtractorError, MediaError
+from extractors.joint_decoding import decode_together
 from pipelines.extract_rows import RESULTS, Failure, failed_row, result_row, unpacked
 from pipelines.memory_limit import memory_limit
 from pipelines.worker_deaths import MOST_DEATHS, DeathMarks

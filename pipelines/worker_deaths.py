@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from extractors.heartbeat import listening
+from extractors.heartbeat import on_beat
 
 MOST_DEATHS = 2
 _RE_ARM_SECONDS = 0.5  # a timer costs a thread; frames come faster than that
@@ -87,8 +87,9 @@ def _stall_timer(seconds: float, note: TextIO, reading: bool) -> Iterator[None]:
 
     if reading:
         arm()
+    on_beat(arm, None if reading else disarm)
     try:
-        with listening(arm, None if reading else disarm):
-            yield
+        yield
     finally:
+        on_beat(None)
         disarm()
