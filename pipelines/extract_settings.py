@@ -25,7 +25,7 @@ _ENCODER_OPTIONS = {
     "num_frames": ("frames", "exo"),
     "num_views": ("depth3d",),
 }
-_SOURCES = ("videos", "scenes", "takes", "manifest")
+_SOURCES = ("videos", "scenes", "images", "takes", "manifest")
 _SMALL_RANDOM = {
     "audio": SMALL_RANDOM_AUDIO,
     "dense": SMALL_RANDOM_DENSE,

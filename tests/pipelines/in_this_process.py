@@ -1,0 +1,40 @@
+"""An extraction without Ray, for what does not depend on it."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from extractors.contract import Extractor
+from pipelines.config import EXTRACT_CONFIGS
+from pipelines.extract import _feature_set
+from pipelines.extract_stages import Encode, WorkItem, decode, work_table, write
+from pipelines.manifest import Manifest
+from pipelines.worker_deaths import DeathMarks
+from store import FeatureStore, PartRecord
+
+
+def extracted(extractor: Extractor, manifest: Manifest, url: Path, scratch: Path) -> FeatureStore:
+    """What the workers of an extraction do to the usable samples of a manifest, without Ray."""
+    config = EXTRACT_CONFIGS[extractor.channel](takes=url, encoder=extractor.config)
+    record = _feature_set(manifest.dataset, extractor.spec, config)
+    store = FeatureStore.open(url)
+    store.register(record)
+    items = [
+        WorkItem(
+            row["sample_id"],
+            {role: str(manifest.root / path) for role, path in json.loads(row["media"]).items()},
+            row["source_hash"],
+            row["duration"],
+        )
+        for row in manifest.table.to_pylist()
+        if row["error"] is None
+    ]
+    marks, threads = DeathMarks(scratch / "deaths"), torch.get_num_threads()
+    decoded = pa.concat_tables(decode(work_table(items), extractor, manifest.dataset, marks))
+    encoded = Encode(extractor, "cpu", threads, marks)(decoded)
+    results = write(encoded, store.location, record).to_pylist()
+    assert [row["failure"] for row in results] == [None]
+    store.commit([PartRecord.from_json(results[-1]["part"])])
+    return store
