@@ -178,6 +178,11 @@ def test_what_is_known_of_scenes_and_takes_gets_into_the_store(
         "cameras": ["gp01"],
         "missing_cameras": {"gp02": "the file does not exist"},
     }
+    sql = "SELECT sample_id, attributes->>'missing_cameras' AS missing FROM features WHERE missing <> '{}'"
+    asked = invoke("store", "query", sql, "--store", tmp_path / "store", "--format", "json")
+    assert json.loads(asked.stdout) == [
+        {"sample_id": "kitchen", "missing": '{"gp02":"the file does not exist"}'}
+    ]
     assert store.snapshot().feature_set("takes", "exo")["lab"].values.shape == (4, 196, 64)
     assert store.verify().ok
 
