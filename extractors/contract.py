@@ -39,8 +39,8 @@ Timestamps: TypeAlias = npt.NDArray[np.float64]
 class Sample:
     """One media item. `media` maps a role to an absolute path.
 
-    The role "video" is the clip, "scene" an RGB-D scene (a folder or an HDF5 file), and "exo/<camera>" the
-    video of one outside camera.
+    The role "video" is the clip, "scene" an RGB-D scene (a folder or an HDF5 file), "images" a folder of
+    numbered pictures, and "exo/<camera>" the video of one outside camera.
     """
 
     sample_id: str

@@ -2,6 +2,9 @@
 
 Per key frame S tokens twice: "values", the query tokens (F, S, C_v) before the projector, and the companion
 "visual", the tokens (F, S, D) that the language model sees.
+
+Key frames come from the sample's "video" if it has one, else from its "scene", else from its "images"; a file
+that cannot be used is an error, and no other takes its place.
 """
 
 import re
@@ -13,9 +16,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import LlavaOnevisionConfig
 
-from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
-from extractors.media import read_key_frames
+from extractors.key_pictures import IMAGES, SCENE, PictureChoice, decode_key_pictures
+from extractors.media import Picture, read_key_frames
 from extractors.pictures import MEAN, STD, key_frame_pixels, normalise_pixels, resize_picture
 from extractors.vision_base import (
     VisionBase,
@@ -39,6 +43,9 @@ class FramesConfig(BaseModel):
 
     `base`: folder or hub id of a LLaVA-OneVision checkpoint in the transformers layout; sizes come from its
     config. `num_frames` key frames a clip. `dtype` is the stored type; the tower always runs in float32.
+    `scene_frames` and `image_frames` say which pictures of an RGB-D scene and of a folder of pictures are key
+    frames (`extractors.key_pictures.KeyPictures.chosen`); with "views" and as many key frames as views, key
+    frame i is view i of depth3d.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,10 +53,12 @@ class FramesConfig(BaseModel):
     base: str
     num_frames: int = Field(32, gt=0)
     dtype: DType = "bfloat16"
+    scene_frames: PictureChoice = "views"
+    image_frames: PictureChoice = "first"
 
 
 class FramesExtractor:
-    """Video to (F, S, C_v) and (F, S, D); see `extractors.contract.Extractor`."""
+    """Video or pictures to (F, S, C_v) and (F, S, D); see `extractors.contract.Extractor`."""
 
     channel = "frames"
 
@@ -95,6 +104,7 @@ class FramesExtractor:
                 "num_frames": config.num_frames,
                 "frame_choice": "linspace-truncated",
                 "dtype": config.dtype,
+                **_other_choices(config),
             },
         )
 
@@ -105,16 +115,18 @@ class FramesExtractor:
         self._device = device
 
     def decode(self, sample: Sample) -> Decoded:
-        """Read the key frames of the sample's "video" file: tensor "pixels" (F, H, W, 3) uint8, resized.
+        """Read the key frames of the sample: tensor "pixels" (F, H, W, 3) uint8, resized.
 
-        `timestamps` are the frames' times. Raises `MediaError`.
+        `timestamps` are the frames' times, NaN where there is no "video". Raises `MediaError`.
         """
-        size = self.base_config.vision_config.image_size
+        role = next((role for role in (SCENE, IMAGES) if role in sample.media), None)
+        if "video" not in sample.media and role is not None:
+            choice = self.config.scene_frames if role == SCENE else self.config.image_frames
+            return decode_key_pictures(
+                role, sample.path(role), sample.sample_id, self.config.num_frames, choice, self._resized
+            )
         found = read_key_frames(
-            sample.path("video"),
-            sample.sample_id,
-            self.config.num_frames,
-            each=lambda picture: resize_picture(picture, size),
+            sample.path("video"), sample.sample_id, self.config.num_frames, each=self._resized
         )
         pixels = np.stack(found.frames)  # (F, H, W, 3)
         return Decoded(
@@ -139,3 +151,13 @@ class FramesExtractor:
                 tensors = {"values": values, "visual": visual}
                 features.append(Features.checked(self.spec, decoded, tensors))
         return features
+
+    def _resized(self, picture: Picture) -> Picture:
+        return resize_picture(picture, self.base_config.vision_config.image_size)
+
+
+def _other_choices(config: FramesConfig) -> dict[str, JSON]:
+    """The choices of pictures that are not the defaults: those are older than their fields."""
+    names = ("scene_frames", "image_frames")
+    fields = FramesConfig.model_fields
+    return {name: getattr(config, name) for name in names if getattr(config, name) != fields[name].default}

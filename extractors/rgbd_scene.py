@@ -81,11 +81,13 @@ def open_scene(path: Path, sample_id: str) -> Iterator[RgbdScene]:
         )
 
 
-def check_picture(shape: tuple[int, ...], sample_id: str, what: str) -> None:
+def check_picture(
+    shape: tuple[int, ...], sample_id: str, what: str, hint: str = "export the scene again"
+) -> None:
     """Raise `MediaError` for a picture (height, width, ...) that no camera takes, before it is read."""
     height, width = shape[:2]
     if not 0 < height * width <= MAX_PIXELS or max(height, width) > MAX_ELONGATION * min(height, width):
-        raise MediaError(sample_id, f"{what} has {width} x {height} pixels", "export the scene again")
+        raise MediaError(sample_id, f"{what} has {width} x {height} pixels", hint)
 
 
 def _checked(scene: RgbdScene, sample_id: str) -> RgbdScene:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from extractors.errors import MediaError
-from extractors.media import Picture
+from extractors.picture_folder import UNREADABLE, read_picture
 from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene, check_picture
 
 COLOUR, DEPTH, POSE, INTRINSIC = "color", "depth", "pose", "intrinsic"
@@ -26,8 +26,6 @@ _DEPTH_MODES = ("I;16", "I;16B", "I")  # Pillow's names of 16 bits in a PNG
 _ALIGNMENT = re.compile(r"^\s*axisAlignment\s*=(.*)$", re.MULTILINE)
 _MAX_TEXT = 65536  # bytes; a matrix has some hundred
 _AGAIN = "export the scene again"
-# what Pillow raises on damaged files
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def is_scene_folder(path: Path) -> bool:
@@ -50,7 +48,7 @@ def read_folder(path: Path, sample_id: str) -> RgbdScene:
         poses=np.stack([_matrix(files[POSE][number], sample_id) for number in numbers]),
         intrinsic=_matrix(path / INTRINSIC / INTRINSIC_FILE, sample_id),
         axis_alignment=_alignment(path, sample_id),
-        colour=lambda index: _read_colour(colours[index], sample_id),
+        colour=lambda index: read_picture(colours[index], sample_id, _AGAIN),
         depth=lambda index: _read_depth(depths[index], sample_id),
     )
 
@@ -68,17 +66,6 @@ def _numbered(folder: Path, suffixes: tuple[str, ...], sample_id: str) -> dict[i
     return found
 
 
-def _read_colour(path: Path, sample_id: str) -> Picture:
-    """(H, W, 3) uint8."""
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        with Image.open(path) as image:
-            check_picture((image.height, image.width), sample_id, name)
-            return np.asarray(image.convert("RGB"))
-    except _UNREADABLE as error:
-        raise MediaError(sample_id, f"{name} cannot be read as a picture", _AGAIN) from error
-
-
 def _read_depth(path: Path, sample_id: str) -> DepthPicture:
     """(H, W) uint16."""
     name = f"{path.parent.name}/{path.name}"
@@ -86,7 +73,7 @@ def _read_depth(path: Path, sample_id: str) -> DepthPicture:
         with Image.open(path) as image:
             check_picture((image.height, image.width), sample_id, name)
             mode, values = image.mode, np.asarray(image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MediaError(sample_id, f"{name} cannot be read as a picture", _AGAIN) from error
     if mode not in _DEPTH_MODES or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
         raise MediaError(sample_id, f"{name} is no 16-bit picture of depths", _AGAIN)

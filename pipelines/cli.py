@@ -129,6 +129,7 @@ def _not_negative(number: int, option: str) -> int:
 @pave.command()
 @click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
 @click.option("--scenes", type=folder_option, help="An RGB-D scene, or a folder that is searched for them.")
+@click.option("--images", type=folder_option, help="A folder of numbered pictures, or one of such folders.")
 @click.option(
     "--takes", type=folder_option, help="A folder of several cameras' videos, or one of such folders."
 )
@@ -137,7 +138,7 @@ def _not_negative(number: int, option: str) -> int:
 @click.option("--out", type=folder_option, required=True, help="Folder for manifest.parquet.")
 @click.option("--dataset", help="Name in the store; default: the task's or the folder's.")
 def prepare(**options: Any) -> None:
-    """List a dataset or a folder of videos, scenes or takes in a manifest."""
+    """List a dataset or a folder of videos, scenes, pictures or takes in a manifest."""
     from pipelines.config import PrepareConfig, checked
     from pipelines.manifest import prepare as function
     from pipelines.progress import TerminalProgress
@@ -150,6 +151,7 @@ def prepare(**options: Any) -> None:
 @click.argument("channels")
 @click.option("--videos", type=folder_option, help="A video file, or a folder that is searched for them.")
 @click.option("--scenes", type=folder_option, help="An RGB-D scene, or a folder that is searched for them.")
+@click.option("--images", type=folder_option, help="A folder of numbered pictures, or one of such folders.")
 @click.option(
     "--takes", type=folder_option, help="A folder of several cameras' videos, or one of such folders."
 )

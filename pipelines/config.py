@@ -38,13 +38,16 @@ class Settings(BaseModel):
 
 
 class MediaFolders(Settings):
-    """Where media lie; one of the three is given where no manifest or known dataset is."""
+    """Where media lie; one of the four is given where no manifest or known dataset is."""
 
     videos: Path | None = Field(
         default=None, description="a video file, or a folder that is searched for them"
     )
     scenes: Path | None = Field(
         default=None, description="an RGB-D scene, or a folder that is searched for them"
+    )
+    images: Path | None = Field(
+        default=None, description="a folder of numbered pictures, or one of such folders"
     )
     takes: Path | None = Field(
         default=None, description="a folder with the videos of several cameras, or one of such folders"
@@ -65,9 +68,11 @@ class PrepareConfig(MediaFolders):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (self.videos, self.scenes, self.takes, self.task)
+        sources = (self.videos, self.scenes, self.images, self.takes, self.task)
         if sum(source is not None for source in sources) != 1 or (self.task is None) != (self.root is None):
-            raise ValueError("give either one of videos, scenes and takes, or task together with root")
+            raise ValueError(
+                "give either one of videos, scenes, images and takes, or task together with root"
+            )
         return self
 
 
@@ -122,9 +127,9 @@ class ExtractConfig(MediaFolders):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (self.videos, self.scenes, self.takes, self.manifest)
+        sources = (self.videos, self.scenes, self.images, self.takes, self.manifest)
         if sum(source is not None for source in sources) != 1:
-            raise ValueError("give one of videos, scenes, takes and manifest")
+            raise ValueError("give one of videos, scenes, images, takes and manifest")
         if self.dataset is not None and self.manifest is not None:
             raise ValueError("dataset does not go with a manifest, which names its own")
         return self

@@ -30,7 +30,7 @@ _ENCODER_OPTIONS = {
     "num_views": ("depth3d",),
 }
 _NO_BASE = "the channel frames needs a base; give --base with its folder or hub id"
-_SOURCES = ("videos", "scenes", "takes", "manifest")
+_SOURCES = ("videos", "scenes", "images", "takes", "manifest")
 _SMALL_RANDOM = {
     "audio": SMALL_RANDOM_AUDIO,
     "dense": SMALL_RANDOM_DENSE,

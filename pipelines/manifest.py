@@ -1,8 +1,9 @@
 """From media to a manifest: a Parquet table with one row per sample.
 
 Its columns are exactly those of the store's `SampleRow`. `media` is a JSON object from role to a POSIX path
-below the media root; the root, absolute, is kept in the metadata of the Parquet schema. A file that cannot be
-used is a row with an `error`: nothing is dropped.
+below the media root; the root, absolute, is kept in the metadata of the Parquet schema. Nothing is dropped: a sample
+of which no file can be used is a row with an `error`. One that has usable files has none, and fails only for the
+channels that read its others.
 """
 
 import json
@@ -16,10 +17,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extractors.errors import MediaError
 from pipelines.config import PrepareConfig, Settings
 from pipelines.errors import ManifestError
-from pipelines.media_facts import content_hash, media_facts
+from pipelines.media_facts import look_at
 from pipelines.media_folders import FoundMedia, MediaItem, find_media, find_videos
 from pipelines.progress import ProgressFactory, silent
 from store.features import check_name
@@ -37,6 +37,14 @@ _INSTRUCTION_SCHEMA = pa.schema(
 )
 
 
+class UnusableFile(Settings):
+    """A file or folder of a sample that cannot be used, and why."""
+
+    sample_id: str
+    role: str
+    error: str
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Samples of one dataset.
@@ -46,37 +54,38 @@ class Manifest:
         root: absolute folder that the paths in `media` start from.
         dataset: the name that every row has.
         instructions: the columns of `InstructionRow`, where the manifest's folder has them.
+        unusable: the files that cannot be used, where they were just looked at.
     """
 
     table: pa.Table
     root: Path
     dataset: str
     instructions: pa.Table | None = None
-
-
-class UnusableFile(Settings):
-    """A sample whose media cannot be used, and why."""
-
-    sample_id: str
-    error: str
+    unusable: tuple[UnusableFile, ...] = ()
 
 
 class PrepareReport(Settings):
-    """What `prepare` wrote."""
+    """What `prepare` wrote.
+
+    `num_unusable` counts the samples of which nothing can be used; `unusable` are all files that cannot be, also
+    those of the other samples.
+    """
 
     dataset: str
     manifest: Path
     instructions: Path | None
     total: int
     num_instructions: int
+    num_unusable: int
     unusable: tuple[UnusableFile, ...]
 
     def summary(self) -> str:
         """A few lines for people."""
-        lines = [f"{self.dataset}: {self.total} samples, {len(self.unusable)} unusable -> {self.manifest}"]
+        lines = [f"{self.dataset}: {self.total} samples, {self.num_unusable} unusable -> {self.manifest}"]
         if self.instructions is not None:
             lines.append(f"{self.num_instructions} instructions -> {self.instructions}")
-        return "\n".join(lines + [f"  unusable: {file.sample_id}: {file.error}" for file in self.unusable])
+        files = [f"  unusable: {file.sample_id} ({file.role}): {file.error}" for file in self.unusable]
+        return "\n".join(lines + files)
 
 
 def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> PrepareReport:
@@ -102,14 +111,14 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
     except OSError as error:
         reason = f"cannot write the manifest to {config.out}: {error.strerror}"
         raise ManifestError(f"{reason}; choose a folder that you may write to") from error
-    broken = [row for row in manifest.table.to_pylist() if row["error"] is not None]
     return PrepareReport(
         dataset=manifest.dataset,
         manifest=config.out / MANIFEST,
         instructions=instructions,
         total=len(manifest.table),
         num_instructions=len(questions or []),
-        unusable=tuple(UnusableFile(sample_id=row["sample_id"], error=row["error"]) for row in broken),
+        num_unusable=len(manifest.table) - manifest.table["error"].null_count,
+        unusable=manifest.unusable,
     )
 
 
@@ -211,14 +220,16 @@ def _manifest(items: Sequence[MediaItem], root: Path, dataset: str, progress: Pr
     for item in items:
         _check_paths(item.sample_id, item.media)
     rows = []
+    unusable: list[UnusableFile] = []
     failed = 0
     # FFmpeg and hashing let other threads run
     with ThreadPoolExecutor() as pool, progress("read the media") as stage:
-        for row in pool.map(lambda item: _row(item, root, dataset), items):
+        for row, broken in pool.map(lambda item: _row(item, root, dataset), items):
             rows.append(asdict(row))
+            unusable += broken
             failed += row.error is not None
             stage.update(len(rows), len(items), failed)
-    return Manifest(pa.Table.from_pylist(rows, _SCHEMA), root, dataset)
+    return Manifest(pa.Table.from_pylist(rows, _SCHEMA), root, dataset, unusable=tuple(unusable))
 
 
 def _check_paths(sample_id: str, media: Mapping[str, str]) -> None:
@@ -229,16 +240,22 @@ def _check_paths(sample_id: str, media: Mapping[str, str]) -> None:
             )
 
 
-def _row(item: MediaItem, root: Path, dataset: str) -> SampleRow:
-    paths = {role: root / path for role, path in item.media.items()}
-    row = SampleRow(dataset, item.sample_id, item.split, json.dumps(dict(item.media), sort_keys=True))
-    try:
-        row = replace(row, source_hash=content_hash(paths))
-        return replace(row, **vars(media_facts(paths, item.sample_id)))
-    except MediaError as error:
-        return replace(row, error=f"{error.reason}; {error.hint}")
-    except OSError as error:
-        return replace(row, error=f"cannot be read ({error.strerror}); check the path and its permissions")
+def _row(item: MediaItem, root: Path, dataset: str) -> tuple[SampleRow, list[UnusableFile]]:
+    found = look_at({role: root / path for role, path in item.media.items()}, item.sample_id)
+    row = SampleRow(
+        dataset,
+        item.sample_id,
+        item.split,
+        json.dumps(dict(item.media), sort_keys=True),
+        source_hash=found.source_hash,
+        error=found.error,
+        **vars(found.facts),
+    )
+    broken = [
+        UnusableFile(sample_id=item.sample_id, role=role, error=error)
+        for role, error in sorted(found.errors.items())
+    ]
+    return row, broken
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What lies in a folder of media: videos, RGB-D scenes, or takes of several cameras.
+"""What lies in a folder of media: videos, RGB-D scenes, folders of pictures, or takes of several cameras.
 
 A sample's id is its path from the folder, with the ending: one clip may be there in several containers. Hidden
 files and folders are passed over.
@@ -6,7 +6,7 @@ files and folders are passed over.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias
@@ -14,6 +14,7 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from extractors.exo import ROLE as EXO
+from extractors.picture_folder import PICTURE_SUFFIXES
 from extractors.rgbd_scene import HDF5_SUFFIXES
 from extractors.scannet_folder import is_scene_folder
 from pipelines.config import MediaFolders, Settings, checked
@@ -64,6 +65,8 @@ def find_media(folders: MediaFolders) -> FoundMedia:
         return find_videos(folders.videos)
     if folders.scenes is not None:
         return find_scenes(folders.scenes)
+    if folders.images is not None:
+        return find_images(folders.images)
     assert folders.takes is not None  # checked by the configurations
     return find_takes(folders.takes)
 
@@ -100,6 +103,25 @@ def find_scenes(scenes: Path) -> FoundMedia:
             f"no scenes in {scenes}; a scene is a folder with color, depth, pose and intrinsic, or a .h5 file"
         )
     return _found(scenes, [(path, {"scene": _below(path, scenes)}) for path in sorted(paths)])
+
+
+def find_images(images: Path) -> FoundMedia:
+    """The folders that hold pictures themselves, below a folder; what lies in them is not searched further.
+
+    One such folder is found as if it were alone in its folder. Raises ManifestError when there are none.
+    """
+    images = images.absolute()
+    if images.is_dir() and _holds_pictures(list(images.iterdir())):
+        return _found(images.parent, [(images, {"images": images.name})])
+    paths: list[Path] = []
+    for folders, files in _walk(images):
+        if files and _holds_pictures(files):
+            paths.append(files[0].parent)
+            folders.clear()
+    if not paths:
+        kinds = " ".join(sorted(PICTURE_SUFFIXES))
+        raise ManifestError(f"no pictures in {images}; give a folder of folders with numbered {kinds}")
+    return _found(images, [(path, {"images": _below(path, images)}) for path in sorted(paths)])
 
 
 def find_takes(takes: Path) -> FoundMedia:
@@ -149,6 +171,13 @@ def _read_take(path: Path) -> TakeFile:
         raise ManifestError(f"{path} cannot be read as JSON ({' '.join(str(error).split())})") from error
     except PipelineError as error:
         raise ManifestError(f"{error}; mend it or remove it") from error
+
+
+def _holds_pictures(paths: Sequence[Path]) -> bool:
+    return any(
+        path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in paths
+    )
 
 
 def _walk(folder: Path) -> Iterator[tuple[list[Path], list[Path]]]:

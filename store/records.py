@@ -89,7 +89,7 @@ class SampleRow:
     Attributes:
         media: JSON object, role -> path.
         duration (seconds), fps, n_frames, audio_streams: of the clip, None where unknown.
-        error: why the media cannot be used, None when it can.
+        error: why none of its media can be used, None when some can.
     """
 
     dataset: str

@@ -44,5 +44,5 @@ def test_what_does_not_fit_is_named() -> None:
         extract_settings("audio", None, {**VIDEOS, "num_frames": 4})
     with pytest.raises(PipelineError, match="the channel frames needs a base; give --base"):
         extract_settings("frames", None, VIDEOS)
-    with pytest.raises(PipelineError, match="give one of videos, scenes, takes and manifest"):
+    with pytest.raises(PipelineError, match="give one of videos, scenes, images, takes and manifest"):
         extract_settings("audio", None, {})

@@ -74,7 +74,7 @@ def test_a_manifest_goes_into_the_store_as_it_is(folder: Path, tmp_path: Path) -
     report = prepare(PrepareConfig(videos=folder, out=tmp_path / "out"))
     assert report.total == 7
     assert [file.sample_id for file in report.unusable] == ["frameless.mp4", "nothing.webm", "text.mp4"]
-    assert report.summary().splitlines()[-1].startswith("  unusable: text.mp4: not a media file")
+    assert report.summary().splitlines()[-1].startswith("  unusable: text.mp4 (video): not a media file")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.parquet"]
     manifest = read_manifest(tmp_path / "out")
     assert manifest.table.column_names == [field.name for field in fields(SampleRow)]

@@ -129,7 +129,9 @@ def test_a_dead_worker_repeats_one_batch(world: Path, tmp_path: Path) -> None:
     assert store.snapshot().feature_set("flaky", "audio").sample_ids == sorted(names)
     assert not failures_of(finished)
     for stage, killer in (("decode", "kills-one-decoder"), ("encode", "kills-encoder")):
-        repeated = {name for (where, name), count in extractor.calls().items() if where == stage and count > 1}
+        repeated = {
+            name for (where, name), count in extractor.calls().items() if where == stage and count > 1
+        }
         assert killer in repeated
         assert len(repeated) <= task_size(items)
 
@@ -157,4 +159,6 @@ def test_sizes_of_tasks_and_parts(tmp_path: Path) -> None:
     # each camera is taken to give 32 steps
     sample_bytes = 32 * (60 + 3 * 32)
     execution = ExecutionConfig(part_bytes=5 * sample_bytes)
-    assert write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 5 * 2  # a row for each channel
+    assert (
+        write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 5 * 2
+    )  # a row for each channel

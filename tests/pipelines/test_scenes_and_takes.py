@@ -8,21 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from in_this_process import extracted
 from pave_process import invoke
 from small_scenes import room_scene, write_scene, write_scene_hdf5
 
-from extractors.contract import Extractor, Sample
+from extractors.audio import AudioExtractor
+from extractors.contract import Sample
 from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+from extractors.errors import MediaError
 from extractors.exo import ExoConfig, ExoExtractor
-from pipelines.config import ExtractDepth3dConfig, ExtractExoConfig, MediaFolders, PrepareConfig
+from pipelines.config import (
+    SMALL_RANDOM_AUDIO,
+    ExtractDepth3dConfig,
+    ExtractExoConfig,
+    MediaFolders,
+    PrepareConfig,
+)
 from pipelines.errors import ManifestError
-from pipelines.extract import _feature_set, extract
+from pipelines.extract import extract
 from pipelines.extract_settings import extract_settings
-from pipelines.extract_stages import Encode, WorkItem, decode, work_table, write
-from pipelines.manifest import Manifest, list_media, prepare, read_manifest
+from pipelines.manifest import list_media, prepare, read_manifest
 from pipelines.media_folders import find_media
-from pipelines.worker_deaths import DeathMarks
-from store import FeatureStore, PartRecord
+from store import FeatureStore
 
 DEPTH3D = Depth3dConfig(weights="random:0", embedding="random:1", num_views=2)
 EXO = ExoConfig(weights="random:0", num_frames=2)
@@ -95,7 +102,12 @@ def test_the_hash_of_a_scene_is_that_of_its_content(scenes: Path) -> None:
         with (scene / change).open("ab") as file:
             file.write(b" ")
         hashes.add(found())
-    assert len(hashes) == 5
+    for picture in ("color/0.jpg", "depth/2.png"):  # another of the same size
+        pixels = bytearray((scene / picture).read_bytes())
+        pixels[len(pixels) // 2] ^= 1
+        (scene / picture).write_bytes(pixels)
+        hashes.add(found())
+    assert len(hashes) == 7
 
 
 def test_takes_are_samples(takes: Path) -> None:
@@ -110,9 +122,7 @@ def test_takes_are_samples(takes: Path) -> None:
         "lab": {"exo/cam01": "lab/cam01.mp4", "exo/cam02": "lab/cam02.mp4"},
     }
     assert (found["kitchen"]["n_frames"], found["kitchen"]["error"]) == (132, None)  # the ego clip's
-    assert str(found["broken"]["error"]).startswith(
-        "none of its media can be used (exo/cam01: not a media file"
-    )
+    assert str(found["broken"]["error"]).startswith("not a media file")
     (alone,) = list_media(find_media(MediaFolders(takes=takes / "kitchen"))).table.to_pylist()
     assert alone == found["kitchen"]
     shutil.copy(takes / "lab" / "cam01.mp4", takes / "kitchen" / "exo" / "gp02.mp4")
@@ -149,36 +159,11 @@ def test_takes_that_are_not_as_they_must_be_are_named(takes: Path, tmp_path: Pat
             find_media(folders)
 
 
-def in_this_process(extractor: Extractor, manifest: Manifest, url: Path, scratch: Path) -> FeatureStore:
-    """What the workers of an extraction do to the usable samples of a manifest, without Ray."""
-    config = {"depth3d": ExtractDepth3dConfig, "exo": ExtractExoConfig}[extractor.channel](takes=url)
-    record = _feature_set(manifest.dataset, extractor.spec, config)
-    store = FeatureStore.open(url)
-    store.register(record)
-    items = [
-        WorkItem(
-            row["sample_id"],
-            {role: str(manifest.root / path) for role, path in json.loads(row["media"]).items()},
-            row["source_hash"],
-            row["duration"],
-        )
-        for row in manifest.table.to_pylist()
-        if row["error"] is None
-    ]
-    marks, threads = DeathMarks(scratch / "deaths"), torch.get_num_threads()
-    decoded = pa.concat_tables(decode(work_table(items), extractor, manifest.dataset, marks))
-    encoded = Encode(extractor, "cpu", threads, marks)(decoded)
-    results = write(encoded, store.location, record).to_pylist()
-    assert [row["failure"] for row in results] == [None]
-    store.commit([PartRecord.from_json(results[-1]["part"])])
-    return store
-
-
 def test_what_is_known_of_scenes_and_takes_gets_into_the_store(
     scenes: Path, takes: Path, tmp_path: Path
 ) -> None:
     found = list_media(find_media(MediaFolders(scenes=scenes)), "rooms")
-    store = in_this_process(Depth3dExtractor(DEPTH3D), found, tmp_path / "store", tmp_path)
+    store = extracted(Depth3dExtractor(DEPTH3D), found, tmp_path / "store", tmp_path)
     (row,) = store.query("SELECT * FROM features WHERE sample_id = 'deep/scene0001_00'").to_pylist()
     assert json.loads(row["attributes"])["frames"] == ["0", "1"]
     assert (row["duration"], row["fps"], row["n_frames"]) == (None, None, 3)
@@ -187,14 +172,47 @@ def test_what_is_known_of_scenes_and_takes_gets_into_the_store(
     assert (centres.shape, centres.dtype) == ((2, 576, 3), np.float32)
 
     found = list_media(find_media(MediaFolders(takes=takes)), "takes")
-    store = in_this_process(ExoExtractor(EXO), found, tmp_path / "store", tmp_path)
+    store = extracted(ExoExtractor(EXO), found, tmp_path / "store", tmp_path)
     sql = "SELECT attributes FROM features WHERE sample_id = 'kitchen'"
     assert json.loads(store.query(sql)["attributes"][0].as_py()) == {
         "cameras": ["gp01"],
         "missing_cameras": {"gp02": "the file does not exist"},
     }
+    sql = "SELECT sample_id, attributes->>'missing_cameras' AS missing FROM features WHERE missing <> '{}'"
+    asked = invoke("store", "query", sql, "--store", tmp_path / "store", "--format", "json")
+    assert json.loads(asked.stdout) == [
+        {"sample_id": "kitchen", "missing": '{"gp02":"the file does not exist"}'}
+    ]
     assert store.snapshot().feature_set("takes", "exo")["lab"].values.shape == (4, 196, 64)
     assert store.verify().ok
+
+
+def test_a_broken_file_costs_only_the_channels_that_read_it(takes: Path, tmp_path: Path) -> None:
+    kitchen = takes / "kitchen"
+    (kitchen / "ego.mp4").write_text("no video")
+    (takes / "lab" / "cam02.mp4").unlink()
+    (takes / "lab" / "cam01.mp4").write_bytes(b"")
+    report = prepare(PrepareConfig(takes=takes, out=tmp_path / "manifest"))
+    assert (report.total, report.num_unusable) == (3, 2)
+    listed = [(file.sample_id, file.role, file.error.partition(" (")[0]) for file in report.unusable]
+    assert listed == [
+        ("broken", "exo/cam01", "not a media file that FFmpeg can open"),
+        ("kitchen", "exo/gp02", "cannot be read"),
+        ("kitchen", "video", "not a media file that FFmpeg can open"),
+        ("lab", "exo/cam01", "the file is empty"),
+    ]
+    assert "  unusable: kitchen (video): not a media file" in report.summary()
+
+    manifest = read_manifest(tmp_path / "manifest")
+    row = rows(manifest.table)["kitchen"]
+    assert (row["error"], row["n_frames"]) == (None, 120)  # those of the outside camera
+    store = extracted(ExoExtractor(EXO), manifest, tmp_path / "store", tmp_path)
+    (features,) = store.query("SELECT sample_id, attributes FROM features").to_pylist()
+    assert features["sample_id"] == "kitchen"
+    assert json.loads(features["attributes"])["cameras"] == ["gp01"]
+    audio = AudioExtractor(SMALL_RANDOM_AUDIO)
+    with pytest.raises(MediaError, match=r"^kitchen: not a media file"):
+        audio.decode(Sample("kitchen", "takes", {"video": kitchen / "ego.mp4"}))
 
 
 @pytest.mark.slow
@@ -271,7 +289,7 @@ def test_settings_of_the_new_channels(tmp_path: Path) -> None:
     result = invoke("extract", "depth3d", "--scenes", "scans", "--weights", "openai/clip")
     assert result.stderr == "error: pave extract depth3d: encoder.embedding: Field required\n"
     result = invoke("extract", "exo", "--takes", "takes", "--scenes", "scans")
-    assert "give one of videos, scenes, takes and manifest" in result.stderr
+    assert "give one of videos, scenes, images, takes and manifest" in result.stderr
     result = invoke("extract", "exo", "--takes", tmp_path / "absent", "--store", tmp_path / "store")
     assert result.stderr.splitlines() == [
         "warning: the exo encoder has random weights, so the features mean little; "

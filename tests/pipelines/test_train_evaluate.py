@@ -10,18 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from ml_dtypes import bfloat16
+from tiny_base import TOKENS, VISION, WIDTH, write_tiny_base
 
 from pave_model.config import LoraSettings
 from pave_model.errors import PromptError
-from pave_model.small_base import SmallBaseConfig, build_small_base
 from pipelines.config import DataConfig, EvaluateConfig, FusionSizes, TrainConfig
 from pipelines.errors import ManifestError, MissingFeaturesError, RunError
 from pipelines.evaluate import evaluate
-from pipelines.sidecue_base import SPECIAL_TOKENS, build_tokenizer
 from pipelines.train import train
 from store import Features, FeatureSetRecord, FeatureStore, TensorLayout
 
-NUM_SAMPLES, NUM_FRAMES, TOKENS, VISION, WIDTH, AUDIO = 12, 4, 4, 16, 32, 8
+NUM_SAMPLES, NUM_FRAMES, AUDIO = 12, 4, 8
 COLOURS = ("red", "green")
 
 
@@ -29,27 +28,7 @@ COLOURS = ("red", "green")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with base/, store/ and instructions.parquet. The last sample has key frames but no audio."""
     root = tmp_path_factory.mktemp("world")
-    tokenizer = build_tokenizer()
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
-    config = SmallBaseConfig(
-        vision_hidden_size=VISION,
-        vision_intermediate_size=16,
-        vision_num_layers=1,
-        vision_num_heads=2,
-        image_size=32,
-        hidden_size=WIDTH,
-        intermediate_size=32,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        vocab_size=len(tokenizer),
-        image_token_id=ids["<image>"],
-        video_token_id=ids["<video>"],
-        eos_token_id=ids["<|im_end|>"],
-        pad_token_id=ids["<|endoftext|>"],
-    )
-    build_small_base(config).save_pretrained(root / "base")
-    tokenizer.save_pretrained(root / "base")
+    write_tiny_base(root / "base")
     rng = np.random.default_rng(0)
     store = FeatureStore.open(root / "store")
     layouts = {
