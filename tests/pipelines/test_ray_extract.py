@@ -56,7 +56,7 @@ def failures_of(finished: list[Finished]) -> dict[str, Failure]:
 def test_accidents_cost_what_they_must_and_nothing_else(world: Path, tmp_path: Path) -> None:
     extractor = FlakyExtractor(tmp_path)
     store = FeatureStore.open(tmp_path / "store")
-    items = work(world, [*ACCIDENTS, *(f"clip-{number:02d}" for number in range(20))])
+    items = work(world, [*ACCIDENTS, *(f"clip-{number:02d}" for number in range(18))])
     execution = ExecutionConfig(part_samples=4, stall_seconds=3, decode_memory_bytes=2**31)
 
     finished = list(run(job_of(extractor, store), items, execution))
@@ -120,7 +120,7 @@ def test_errors_of_the_workers_come_out_as_they_are(world: Path, tmp_path: Path)
 def test_a_dead_worker_repeats_one_batch(world: Path, tmp_path: Path) -> None:
     extractor = FlakyExtractor(tmp_path)
     store = FeatureStore.open(tmp_path / "store")
-    names = ["clip-0", "kills-one-decoder", "clip-1", "kills-encoder", *(f"clip-{n}" for n in range(2, 28))]
+    names = ["clip-0", "kills-one-decoder", "clip-1", "kills-encoder", *(f"clip-{n}" for n in range(2, 22))]
     items = work(world, names)
 
     finished = list(run(job_of(extractor, store), items, ExecutionConfig(batch_bytes=2**20)))
