@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from extractors.media import Indices, Picture
+from extractors.clip_requests import Indices, Picture
 
 FRAMES_PER_SECOND = 2
 DEFAULT_RATE = 24.0  # frames a second, of clips that do not know theirs

@@ -6,17 +6,20 @@ Per key frame S tokens twice: "values", the query tokens (F, S, C_v) before the 
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import LlavaOnevisionConfig
 
+from extractors.clip_requests import Picture, PictureRequest
 from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
-from extractors.media import read_key_frames
+from extractors.joint_decoding import decode_clip
+from extractors.key_frames import KeyFrames, key_frame_request
 from extractors.pictures import MEAN, STD, key_frame_pixels, normalise_pixels, resize_picture
+from extractors.true_float32 import true_float32
 from extractors.vision_base import (
     VisionBase,
     load_vision_base,
@@ -109,18 +112,26 @@ class FramesExtractor:
 
         `timestamps` are the frames' times. Raises `MediaError`.
         """
-        size = self.base_config.vision_config.image_size
-        found = read_key_frames(
-            sample.path("video"),
-            sample.sample_id,
-            self.config.num_frames,
-            each=lambda picture: resize_picture(picture, size),
-        )
-        pixels = np.stack(found.frames)  # (F, H, W, 3)
-        return Decoded(
-            sample.sample_id, {"pixels": pixels}, found.timestamps, found.duration, found.fps, found.n_frames
-        )
+        return decode_clip(self, sample)
 
+    def clip_request(self, sample: Sample) -> PictureRequest[Picture, Decoded]:
+        """The pictures that `decode` reads. Raises `WeightsError`: the base's config has their size."""
+        size = self.base_config.vision_config.image_size
+
+        def finish(found: KeyFrames) -> Decoded:
+            pixels = np.stack(found.frames)  # (F, H, W, 3)
+            return Decoded(
+                sample.sample_id,
+                {"pixels": pixels},
+                found.timestamps,
+                found.duration,
+                found.fps,
+                found.n_frames,
+            )
+
+        return key_frame_request(self.config.num_frames, partial(resize_picture, image_size=size), finish)
+
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Make "values" and "visual" of each sample. Raises `ExtractorError` before `load`."""
         if self._vision is None:

@@ -12,8 +12,8 @@ _listener: Callable[[], None] | None = None
 def on_beat(callback: Callable[[], None] | None) -> None:
     """Call `callback` at every beat of this process from now on; None ends it.
 
-    It is called thousands of times a second, in the reading thread: keep it short. What it raises ends the reading
-    of the sample.
+    It is called thousands of times a second, in the reading thread: keep it short. It must not
+    raise.
     """
     global _listener
     _listener = callback

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from extractors.clip_requests import Picture
 from extractors.errors import MediaError
-from extractors.media import Picture
 from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene, check_picture
 
 COLOUR, DEPTH, POSE, INTRINSIC = "color", "depth", "pose", "intrinsic"

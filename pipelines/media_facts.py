@@ -11,7 +11,7 @@ from pathlib import Path
 
 from extractors.errors import MediaError
 from extractors.exo import ROLE as EXO
-from extractors.media import probe
+from extractors.media_info import probe
 from extractors.rgbd_scene import open_scene
 from extractors.scannet_folder import ALIGNMENT_FILE, COLOUR, DEPTH, FOLDERS
 
