@@ -5,7 +5,7 @@
 3. Only where decoding gave another number of frames, and a request then wants other pictures: it is decoded again.
 
 Between the passes the container goes back to its start. Where it cannot do so exactly the file is opened again:
-of the usual containers that is raw video, which carries no times.
+of the usual containers that is raw video, which carries no times (m1v), and Matroska that starts between key frames.
 
 What goes wrong for one request is its result; the others go on.
 """

@@ -35,7 +35,7 @@ _SINC_HALF_WIDTH = 6
 _SINC_ROLLOFF = 0.99
 _PHASES_AT_ONCE = 64  # bound the filter tables of odd sample rates, and their number
 _MOST_TABLES = 16
-_MOST_TAPS = 2**24  # of a table: odd rates beyond 200 kHz get more tables instead
+_MOST_TAPS = 2**22  # of a table: odd rates beyond 64 kHz get more tables instead
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
@@ -55,8 +55,8 @@ def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.flo
     periods = num_samples // o + 1
     padded = torch.from_numpy(np.pad(waveform, ((0, 0), (w, w + o + 1))))[:, None]  # (C, 1, n + 2w + o + 1)
     block = max(_PHASES_AT_ONCE, math.ceil(m / _MOST_TABLES))
-    while block * (o * block // m + 2 * w + 2) > _MOST_TAPS:
-        block = block // 2
+    if block * (o * block // m + 2 * w + 2) > _MOST_TAPS:
+        block = _PHASES_AT_ONCE
     phases = []
     for first in range(0, m, block):
         j = np.arange(first, min(first + block, m))[:, None]

@@ -92,6 +92,10 @@ class OpenClip:
     def _rewound(self, trace: PacketTrace) -> Iterator[Any]:
         ways: list[tuple[int, dict[str, Any]]] = [
             (self.video.start_time or 0, {"stream": self.video}),
+            (
+                self.video.start_time or 0,
+                {"stream": self.video, "any_frame": True},
+            ),  # no key frame at the start
             (0, {"unsupported_byte_offset": True}),  # for those without an index, such as swf
         ]
         for place, way in ways:

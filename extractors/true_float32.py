@@ -13,7 +13,7 @@ def true_float32() -> Iterator[None]:
     By default torch rounds the inputs of cuDNN's convolutions to TF32's ten bits on GPUs since Ampere, so that features
     would depend on the device. The settings are given back afterwards, as training in the same process may want others.
     """
-    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:
