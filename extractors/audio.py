@@ -6,17 +6,18 @@ seconds has N - 1 steps, at 1.0, 2.0, ... seconds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from extractors.clip_requests import SoundRequest, Waveform
 from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.imagebind_audio import ImageBindAudio, TowerSize, audio_tensors, load_tower, random_tower
-from extractors.media import read_audio
+from extractors.joint_decoding import decode_clip
 from extractors.mel import (
     HOP_SECONDS,
     MEL_MEAN,
@@ -28,6 +29,7 @@ from extractors.mel import (
     mel_windows,
     resample,
 )
+from extractors.true_float32 import true_float32
 from extractors.weights import hub_file, is_hub_id, random_seed, tensors_hash
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
@@ -125,17 +127,13 @@ class AudioExtractor:
 
         `duration` is that of the sound, in seconds. Raises `MediaError`, for less than one window too.
         """
-        waveform, rate = read_audio(sample.path("video"), sample.sample_id, self.config.stream)
-        duration = waveform.shape[1] / rate
-        waveform = resample(waveform, rate)
-        if waveform.shape[1] < WINDOW_SECONDS * SAMPLE_RATE:
-            heard = np.floor(duration * 10) / 10  # rounding would call 1.96 s 2.0 s
-            reason = f"audio of {heard:.1f} s is shorter than the {WINDOW_SECONDS} s window"
-            raise MediaError(sample.sample_id, reason, "leave it out or give a longer clip")
-        mel = mel_windows(waveform)
-        timestamps = HOP_SECONDS * np.arange(len(mel), dtype=np.float64) + WINDOW_SECONDS / 2
-        return Decoded(sample.sample_id, {"mel": mel}, timestamps, duration, fps=None, n_frames=None)
+        return decode_clip(self, sample)
 
+    def clip_request(self, sample: Sample) -> SoundRequest[Decoded]:
+        """The sound that `decode` reads."""
+        return SoundRequest(self.config.stream, partial(_log_mels, sample.sample_id))
+
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Embed the windows of each sample: "values" (T, 1, D). Raises `ExtractorError` before `load`."""
         if self._tower is None:
@@ -161,3 +159,16 @@ class AudioExtractor:
                 return audio_tensors(found)
         files = " or ".join(HUB_FILES)
         raise WeightsError(f"{weights!r} is no file here and no hub model with {files}; check the name")
+
+
+def _log_mels(sample_id: str, waveform: Waveform, rate: int) -> Decoded:
+    """The windows of a clip's sound. Raises `MediaError` for less than one."""
+    duration = waveform.shape[1] / rate
+    waveform = resample(waveform, rate)
+    if waveform.shape[1] < WINDOW_SECONDS * SAMPLE_RATE:
+        heard = np.floor(duration * 10) / 10  # rounding would call 1.96 s 2.0 s
+        reason = f"audio of {heard:.1f} s is shorter than the {WINDOW_SECONDS} s window"
+        raise MediaError(sample_id, reason, "leave it out or give a longer clip")
+    mel = mel_windows(waveform)
+    timestamps = HOP_SECONDS * np.arange(len(mel), dtype=np.float64) + WINDOW_SECONDS / 2
+    return Decoded(sample_id, {"mel": mel}, timestamps, duration, fps=None, n_frames=None)

@@ -33,7 +33,7 @@ class ChosenFrames(Generic[Made]):
     """Chosen frames of a clip.
 
     Attributes:
-        frames: what was made of F pictures; None when they were more than the request holds.
+        frames: what was made of F pictures; empty when they were more than the request holds (not `held`).
         indices: (F,) rising, among the decoded frames.
         timestamps: (F,) seconds from the clip's start, NaN when the file knows no times.
         fps: frames per second, None when nothing is known of them.
@@ -41,12 +41,17 @@ class ChosenFrames(Generic[Made]):
         duration: seconds.
     """
 
-    frames: list[Made] | None
+    frames: list[Made]
     indices: Indices
     timestamps: npt.NDArray[np.float64]
     fps: float | None
     n_frames: int
     duration: float
+
+    @property
+    def held(self) -> bool:
+        """Whether the pictures are here, not only their places and times."""
+        return len(self.frames) == len(self.indices)
 
 
 @dataclass(frozen=True)

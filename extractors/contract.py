@@ -4,6 +4,8 @@ Rules:
 - `spec` says what the features look like and everything that changes their numbers; it needs no decoding
   and puts nothing on a device. `spec.fingerprint()` is the key of a feature set.
 - `decode` runs on the CPU and raises `MediaError`; `encode` runs on the device given to `load`.
+- A channel of the "video" clip has `clip_request` too, so that a clip is read once for several channels
+  (`extractors/joint_decoding.py`).
 - What `decode` returns does not grow without bound: a channel that reads long clips densely gives back which
   frames are needed, and reads them in `encode`, piece by piece (`extractors/dense.py`).
 - The features of a sample are bit-identical whatever other samples are in the batch.

@@ -9,16 +9,17 @@ grow with the clip.
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from extractors.clip_requests import ChosenFrames, Indices, Picture, PictureRequest
 from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.dense_input import (
     CLIP_MEAN,
@@ -29,9 +30,10 @@ from extractors.dense_input import (
     dense_pixels,
 )
 from extractors.errors import ExtractorError, MediaError
-from extractors.frame_stream import frame_times, stream_frames
+from extractors.frame_stream import stream_frames
+from extractors.joint_decoding import decode_clip
 from extractors.languagebind_video import VideoTower, VideoTowerSize, pool_tokens
-from extractors.media import Indices, Picture, read_frames, times_of, video_info
+from extractors.true_float32 import true_float32
 from extractors.video_tower_source import VideoTowerKind, VideoTowerSource
 from extractors.weights import random_seed
 
@@ -41,6 +43,7 @@ NUM_TOKENS = 5
 MAX_FRAMES_HELD = 256  # about two minutes, 154 MB at 224 x 224
 MAX_REPEATS = 60  # of a frame: one in half a minute is no moving picture, or the file's times are wrong
 _CHUNKS_AT_ONCE = 4  # bounds the memory of long clips
+Pixels: TypeAlias = npt.NDArray[np.float32]  # (3, H, W)
 # a random tower is for trying out: small, but with the published patches
 SMALL_VIDEO_TOWER = VideoTowerSize(
     hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2
@@ -124,31 +127,24 @@ class DenseExtractor:
 
         `timestamps` are the frames' times. Raises `MediaError`, for long clips too: all of it is decoded.
         """
-        path, sample_id = sample.path("video"), sample.sample_id
-        info = video_info(path, sample_id)
+        return decode_clip(self, sample)
 
-        def choose(num_decoded: int) -> Indices:
-            return self._choose(num_decoded, info.fps, sample_id)
+    def clip_request(self, sample: Sample) -> PictureRequest[Pixels, Decoded]:
+        """The pictures that `decode` reads; of a clip that needs more than `MAX_FRAMES_HELD`, their times only."""
+        sample_id = sample.sample_id
 
-        if len(choose(info.n_frames)) <= MAX_FRAMES_HELD:
-            found = read_frames(path, sample_id, info, choose, self._pixels)
-            pixels = np.stack(found.frames)  # (T, 3, H, W)
-            return Decoded(
-                sample_id, {"pixels": pixels}, found.timestamps, found.duration, found.fps, found.n_frames
-            )
-        times = frame_times(path, sample_id)
-        indices = choose(len(times))
-        return LongClip(
-            sample_id,
-            {},
-            times_of(indices, times, info.fps),
-            info.duration,
-            info.fps,
-            len(times),
-            path=path,
-            indices=indices,
+        def finish(found: ChosenFrames[Pixels]) -> Decoded:
+            clip = found.duration, found.fps, found.n_frames
+            if found.held:
+                return Decoded(sample_id, {"pixels": np.stack(found.frames)}, found.timestamps, *clip)
+            path, indices = sample.path("video"), found.indices
+            return LongClip(sample_id, {}, found.timestamps, *clip, path=path, indices=indices)
+
+        return PictureRequest(
+            partial(self._choose, sample_id=sample_id), self._pixels, finish, most=MAX_FRAMES_HELD
         )
 
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Make "values" (T, 5, D) of each sample.
 
@@ -178,7 +174,7 @@ class DenseExtractor:
             raise MediaError(sample_id, reason, "leave it out, or give a file with moving pictures")
         return dense_frame_indices(num_decoded, fps, self.config.min_frames, size.num_frames)
 
-    def _pixels(self, picture: Picture) -> npt.NDArray[np.float32]:
+    def _pixels(self, picture: Picture) -> Pixels:
         return dense_pixels(picture, self.source.size.image_size)
 
     def _pieces(self, decoded: Decoded) -> Iterator[npt.NDArray[Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from extractors.media import Indices, Picture
+from extractors.clip_requests import Indices, Picture
 
 FRAMES_PER_SECOND = 2
 DEFAULT_RATE = 24.0  # frames a second, of clips that do not know theirs
@@ -25,7 +25,9 @@ def dense_frame_indices(
     """Return the indices of 2 frames a second, (T,) rising, T a multiple of `chunk`.
 
     T is rounded down, but is at least `chunk`; first and last frame are among them, and frames repeat where a
-    clip has fewer. `min_frames` are asked for at least, before rounding.
+    clip has fewer. `min_frames` are asked for at least, before rounding. The original takes `fps` from the container's
+    header; ours is the header's too, but where packet times contradict it (`extractors.media_info`) theirs, as only
+    then two frames a second are two.
     """
     target = (num_decoded / (fps or DEFAULT_RATE)) * FRAMES_PER_SECOND
     if min_frames is not None:

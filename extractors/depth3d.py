@@ -21,6 +21,7 @@ from extractors.errors import ExtractorError
 from extractors.position_embedding_3d import PositionEmbedding3D, build_embedding, embedding_identity
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import read_views
+from extractors.true_float32 import true_float32
 from extractors.vision_tower import TowerSource, VisionTower
 from extractors.weights import random_seed
 
@@ -140,6 +141,7 @@ class Depth3dExtractor:
             attributes=attributes,
         )
 
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Make "values" and "centres" of each sample. Raises `ExtractorError` before `load`."""
         if self._modules is None:

@@ -18,8 +18,9 @@ from transformers import SiglipVisionConfig
 
 from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError
-from extractors.media import KeyFrames, read_key_frames
+from extractors.key_frames import KeyFrames, read_key_frames
 from extractors.pictures import MEAN, STD, normalise_pixels, resize_picture
+from extractors.true_float32 import true_float32
 from extractors.vision_base import pool as pool_bilinear
 from extractors.vision_tower import TowerSource, VisionTower
 from extractors.weights import random_seed
@@ -138,6 +139,7 @@ class ExoExtractor:
             attributes={"cameras": list(found), "missing_cameras": missing},
         )
 
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Make "values" of each sample. Raises `ExtractorError` before `load`."""
         if self._module is None:

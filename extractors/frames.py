@@ -9,18 +9,21 @@ that cannot be used is an error, and no other takes its place.
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import LlavaOnevisionConfig
 
+from extractors.clip_requests import Picture, PictureRequest
 from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
+from extractors.joint_decoding import ROLE, decode_clip
+from extractors.key_frames import KeyFrames, key_frame_request
 from extractors.key_pictures import IMAGES, SCENE, PictureChoice, decode_key_pictures
-from extractors.media import Picture, read_key_frames
 from extractors.pictures import MEAN, STD, key_frame_pixels, normalise_pixels, resize_picture
+from extractors.true_float32 import true_float32
 from extractors.vision_base import (
     VisionBase,
     load_vision_base,
@@ -119,20 +122,33 @@ class FramesExtractor:
 
         `timestamps` are the frames' times, NaN where there is no "video". Raises `MediaError`.
         """
-        role = next((role for role in (SCENE, IMAGES) if role in sample.media), None)
-        if "video" not in sample.media and role is not None:
-            choice = self.config.scene_frames if role == SCENE else self.config.image_frames
-            return decode_key_pictures(
-                role, sample.path(role), sample.sample_id, self.config.num_frames, choice, self._resized
-            )
-        found = read_key_frames(
-            sample.path("video"), sample.sample_id, self.config.num_frames, each=self._resized
-        )
-        pixels = np.stack(found.frames)  # (F, H, W, 3)
-        return Decoded(
-            sample.sample_id, {"pixels": pixels}, found.timestamps, found.duration, found.fps, found.n_frames
+        role = self._picture_role(sample)
+        if role is None:
+            return decode_clip(self, sample)
+        choice = self.config.scene_frames if role == SCENE else self.config.image_frames
+        return decode_key_pictures(
+            role, sample.path(role), sample.sample_id, self.config.num_frames, choice, self._resized
         )
 
+    def clip_request(self, sample: Sample) -> PictureRequest[Picture, Decoded] | None:
+        """The pictures that `decode` reads of a clip. Raises `WeightsError`: the base's config has their size."""
+        if self._picture_role(sample) is not None:
+            return None
+
+        def finish(found: KeyFrames) -> Decoded:
+            pixels = np.stack(found.frames)  # (F, H, W, 3)
+            return Decoded(
+                sample.sample_id,
+                {"pixels": pixels},
+                found.timestamps,
+                found.duration,
+                found.fps,
+                found.n_frames,
+            )
+
+        return key_frame_request(self.config.num_frames, self._resized, finish)
+
+    @true_float32()
     def encode(self, batch: Sequence[Decoded]) -> list[Features]:
         """Make "values" and "visual" of each sample. Raises `ExtractorError` before `load`."""
         if self._vision is None:
@@ -151,6 +167,12 @@ class FramesExtractor:
                 tensors = {"values": values, "visual": visual}
                 features.append(Features.checked(self.spec, decoded, tensors))
         return features
+
+    def _picture_role(self, sample: Sample) -> str | None:
+        """The role that pictures come from where there is no clip; None: from "video"."""
+        if ROLE in sample.media:
+            return None
+        return next((role for role in (SCENE, IMAGES) if role in sample.media), None)
 
     def _resized(self, picture: Picture) -> Picture:
         return resize_picture(picture, self.base_config.vision_config.image_size)

@@ -14,13 +14,16 @@ ROLE = "video"
 class ReadsClip(Protocol):
     """An extractor whose `decode` is `decode_clip`: it reads nothing but the sample's "video" file."""
 
-    def clip_request(self, sample: Sample) -> ClipRequest[Decoded]:
-        """What it wants of the clip, and how that becomes `Decoded`."""
+    def clip_request(self, sample: Sample) -> ClipRequest[Decoded] | None:
+        """What it wants of the clip, and how that becomes `Decoded`; None for a sample that it reads otherwise."""
 
 
 def decode_clip(extractor: ReadsClip, sample: Sample) -> Decoded:
     """Decode the "video" file for one extractor. Raises `MediaError`."""
-    return read_one(sample.path(ROLE), sample.sample_id, extractor.clip_request(sample))
+    path = sample.path(ROLE)
+    request = extractor.clip_request(sample)
+    assert request is not None  # `decode` comes here for clips only
+    return read_one(path, sample.sample_id, request)
 
 
 def decode_together(extractors: Sequence[Extractor], sample: Sample) -> list[Decoded | Exception]:
@@ -34,9 +37,12 @@ def decode_together(extractors: Sequence[Extractor], sample: Sample) -> list[Dec
     for place, extractor in enumerate(extractors):
         if isinstance(extractor, ReadsClip):
             try:
-                requests[place] = extractor.clip_request(sample)
+                request = extractor.clip_request(sample)
             except Exception as error:  # whatever it is, it is this channel's alone
                 results[place] = error
+                continue
+            if request is not None:
+                requests[place] = request
     if requests:
         try:
             found = read_clip(sample.path(ROLE), sample.sample_id, list(requests.values()))

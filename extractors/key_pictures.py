@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from extractors.contract import JSON, Decoded
-from extractors.media import Picture
+from extractors.clip_requests import Picture
 from extractors.picture_folder import numbered_pictures, read_picture
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import view_indices

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from extractors.heartbeat import beat
+
 SAMPLE_RATE = 16000
 WINDOW_SECONDS = 2
 HOP_SECONDS = 1
@@ -33,6 +35,7 @@ _SINC_HALF_WIDTH = 6
 _SINC_ROLLOFF = 0.99
 _PHASES_AT_ONCE = 64  # bound the filter tables of odd sample rates, and their number
 _MOST_TABLES = 16
+_MOST_TAPS = 2**22  # of a table: odd rates beyond 64 kHz get more tables instead
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
@@ -52,6 +55,8 @@ def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.flo
     periods = num_samples // o + 1
     padded = torch.from_numpy(np.pad(waveform, ((0, 0), (w, w + o + 1))))[:, None]  # (C, 1, n + 2w + o + 1)
     block = max(_PHASES_AT_ONCE, math.ceil(m / _MOST_TABLES))
+    if block * (o * block // m + 2 * w + 2) > _MOST_TAPS:
+        block = _PHASES_AT_ONCE
     phases = []
     for first in range(0, m, block):
         j = np.arange(first, min(first + block, m))[:, None]
@@ -62,6 +67,7 @@ def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.flo
         taps = base / o * np.cos(np.pi * t / (2 * _SINC_HALF_WIDTH)) ** 2 * np.sinc(t)
         kernel = torch.from_numpy(taps.astype(np.float32))[:, None]  # (phases, 1, taps)
         needed = padded[:, :, start + w : end + w + (periods - 1) * o]
+        beat()
         phases.append(F.conv1d(needed, kernel, stride=o))  # (C, phases, periods)
     interleaved = torch.cat(phases, dim=1).transpose(1, 2).flatten(1)  # (C, periods * m)
     return interleaved[:, : math.ceil(m * num_samples / o)].numpy()

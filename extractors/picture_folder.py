@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from extractors.errors import MediaError
-from extractors.media import Picture
+from extractors.clip_requests import Picture
 from extractors.rgbd_scene import check_picture
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

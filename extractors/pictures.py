@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from extractors.media import Picture
+from extractors.clip_requests import Picture
 
 MEAN = 0.5
 STD = 0.5

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from extractors.clip_requests import Picture
 from extractors.errors import MediaError
-from extractors.media import Picture
 
 DepthPicture: TypeAlias = npt.NDArray[np.uint16]  # (height, width), 0 where there was no reading
 Matrix: TypeAlias = npt.NDArray[np.float64]

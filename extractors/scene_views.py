@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from extractors.clip_requests import Picture
 from extractors.errors import MediaError
-from extractors.media import Picture
+from extractors.heartbeat import beat
 from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene
 
 _MAX_POSE = 1e6  # metres
@@ -63,6 +64,7 @@ def read_views(
     poses = _aligned_poses(scene, distinct, sample_id)
     colours, depths, intrinsics = [], [], []
     for frame in distinct.tolist():
+        beat()
         depth = scene.depth(frame)
         colours.append(crop_colour(scene.colour(frame), image_size))
         depths.append(crop_depth(depth, image_size, depth_scale))

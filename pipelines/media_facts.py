@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extractors.errors import MediaError
-from extractors.media import probe
+from extractors.media_info import probe
 from extractors.picture_folder import numbered_pictures, picture_files
 from extractors.rgbd_scene import open_scene
 from extractors.scannet_folder import ALIGNMENT_FILE, FOLDERS

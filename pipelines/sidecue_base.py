@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from extractors.media import read_key_frames
+from extractors.key_frames import read_key_frames
 from extractors.pictures import normalise_pixels, resize_picture
 from pave_model.chat_text import PLACEHOLDER, SYSTEM_PROMPT, TURN_END, TURN_START, training_example
 from pave_model.sequence_assembly import pad_batch

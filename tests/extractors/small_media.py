@@ -6,6 +6,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from extractors.clip_reader import read_one
+from extractors.clip_requests import SoundRequest, Waveform
+
 
 def write_video(
     path: Path,
@@ -57,3 +60,8 @@ def write_sound(path: Path, tracks: list[np.ndarray], rate: int, codec: str, sam
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     return path
+
+
+def read_sound(path: Path, sample_id: str, stream: int = 0) -> tuple[Waveform, int]:
+    """Read a whole audio track alone: the waveform and its samples per second."""
+    return read_one(path, sample_id, SoundRequest(stream, lambda waveform, rate: (waveform, rate)))

@@ -16,7 +16,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from extractors.contract import Decoded, Sample
 from extractors.errors import MediaError, WeightsError
 from extractors.exo import ExoConfig, ExoExtractor, Pooling, interleave, num_tokens, pool
-from extractors.media import key_frame_indices
+from extractors.key_frames import key_frame_indices
 
 TAKES = {
     "lab": {"cam02": ("b.mkv", 9, 180), "cam01": ("a.mkv", 12, 0)},

@@ -6,13 +6,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from small_media import shown_number, write_sound, write_video
+from small_media import read_sound, shown_number, write_sound, write_video
 
 from extractors.errors import MediaError, MissingTrackError
-from extractors.media import key_frame_indices, probe, read_audio, read_key_frames
+from extractors.key_frames import key_frame_indices, read_key_frames
+from extractors.media_info import probe
 
 Reader = Callable[[Path, str], object]
-READERS: list[Reader] = [probe, read_audio, lambda path, name: read_key_frames(path, name, 4)]
+READERS: list[Reader] = [probe, read_sound, lambda path, name: read_key_frames(path, name, 4)]
 
 
 # --- probe ---
@@ -73,21 +74,21 @@ def test_sound_is_read_exactly(
     offset = 128 if dtype is np.uint8 else 0
     stored = (wave * (scale - 1) + offset).astype(dtype)
     path = write_sound(tmp_path / "sound.wav", [stored], 11025, codec, sample_format)
-    found, rate = read_audio(path, "x")
+    found, rate = read_sound(path, "x")
     assert rate == 11025
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, ((stored.astype(np.float64) - offset) / scale).astype(np.float32))
 
 
 def test_real_sound_has_all_channels_at_its_own_rate(clips: dict[str, Path]) -> None:
-    wave, rate = read_audio(clips["bigbuckbunny.mp4"], "x")
+    wave, rate = read_sound(clips["bigbuckbunny.mp4"], "x")
     assert (wave.shape, rate) == ((6, 254976), 48000)
     assert 0.01 < np.abs(wave).max() <= 1.0
 
 
 def test_overshoot_is_cut_at_full_scale(tmp_path: Path) -> None:
     loud = np.array([[0.5, 1.25, -3.0, -0.5] * 4000], dtype=np.float32)
-    wave, _ = read_audio(write_sound(tmp_path / "loud.wav", [loud], 16000, "pcm_f32le", "flt"), "x")
+    wave, _ = read_sound(write_sound(tmp_path / "loud.wav", [loud], 16000, "pcm_f32le", "flt"), "x")
     assert wave[0, :4].tolist() == [0.5, 1.0, -1.0, -0.5]
 
 
@@ -95,9 +96,9 @@ def test_the_track_is_chosen_by_number(tmp_path: Path) -> None:
     low, high = (np.full((1, 16000), level, dtype=np.int16) for level in (100, 9000))
     path = write_sound(tmp_path / "two.mkv", [low, high], 16000, "pcm_s16le", "s16")
     assert probe(path, "x").audio_streams == 2
-    assert read_audio(path, "x", stream=1)[0][0, 0] == np.float32(9000 / 2**15)
+    assert read_sound(path, "x", stream=1)[0][0, 0] == np.float32(9000 / 2**15)
     with pytest.raises(MissingTrackError, match="no audio track 2, the file has 2"):
-        read_audio(path, "x", stream=2)
+        read_sound(path, "x", stream=2)
 
 
 def test_sound_that_changes_its_channels_is_refused(tmp_path: Path) -> None:
@@ -110,14 +111,14 @@ def test_sound_that_changes_its_channels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "both.aac"
     path.write_bytes(b"".join(pieces))
     with pytest.raises(MediaError, match="changes from 16000 Hz, 1 channels"):
-        read_audio(path, "x")
+        read_sound(path, "x")
 
 
 def test_sound_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     wave = np.zeros((1, 16000), dtype=np.float32)
     wave[0, 77] = np.nan
     with pytest.raises(MediaError, match="not finite"):
-        read_audio(write_sound(tmp_path / "nan.wav", [wave], 16000, "pcm_f32le", "flt"), "x")
+        read_sound(write_sound(tmp_path / "nan.wav", [wave], 16000, "pcm_f32le", "flt"), "x")
 
 
 # --- key frames ---
@@ -232,7 +233,7 @@ def test_video_without_frames(tmp_path: Path, read: Reader, name: str) -> None:
 
 def test_no_sound(clips: dict[str, Path]) -> None:
     with pytest.raises(MissingTrackError, match=r"^bikes: no audio track; "):
-        read_audio(clips["bikes.mp4"], "bikes")
+        read_sound(clips["bikes.mp4"], "bikes")
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -253,7 +254,7 @@ def test_the_start_of_a_streamable_file_is_used(tmp_path: Path, clips: dict[str,
         info = probe(path, "x")
         assert 20 < info.duration < 40
         assert read_key_frames(path, "x", 4).timestamps[-1] <= info.duration
-        wave, rate = read_audio(path, "x")
+        wave, rate = read_sound(path, "x")
         assert wave.shape[1] / rate == pytest.approx(info.duration, abs=5)
 
 
@@ -268,7 +269,7 @@ def test_damaged_data_is_refused_without_noise(
     with pytest.raises(MediaError, match=r"\d+ of 1441 video packets cannot be decoded; "):
         read_key_frames(path, "x", 4)
     with pytest.raises(MediaError, match=r"\d+ of 1296 audio packets cannot be decoded; "):
-        read_audio(path, "x")
+        read_sound(path, "x")
     assert capfd.readouterr() == ("", "")
 
 

@@ -11,7 +11,7 @@ from extractor_goldens import golden_cases, read_case
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from extractors.frames import key_frame_pixels, normalise_pixels
-from extractors.media import key_frame_indices
+from extractors.key_frames import key_frame_indices
 
 golden = pytest.mark.golden
 
