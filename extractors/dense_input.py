@@ -7,6 +7,8 @@ places are computed as torch's `interpolate` computes them: a float32 scale, rou
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,22 +61,37 @@ def crop_geometry(height: int, width: int, image_size: int) -> CropGeometry:
 def dense_pixels(picture: Picture, image_size: int) -> npt.NDArray[np.float32]:
     """Turn (H, W, 3) uint8 into the tower's (3, image_size, image_size) float32 with CLIP's mean and std."""
     height, width, _ = picture.shape
+    rows, upper, lower, down, left, right, across = _places(height, width, image_size)
+    numbers = picture.reshape(height, 3 * width).take(rows, axis=0)
+    # once for each row that is needed: neighbours share them where a picture is enlarged
+    across_rows = numbers.take(left, axis=1) * (1 - across)
+    across_rows += numbers.take(right, axis=1) * across
+    resized = across_rows.take(upper, axis=0)
+    resized *= 1 - down
+    below = across_rows.take(lower, axis=0)
+    below *= down
+    resized += below
+    mean, std = (np.tile(np.array(values, np.float32), image_size) for values in (CLIP_MEAN, CLIP_STD))
+    resized /= np.float32(255)
+    resized -= mean
+    resized /= std
+    return np.ascontiguousarray(resized.reshape(image_size, image_size, 3).transpose(2, 0, 1))
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int, image_size: int) -> tuple[npt.NDArray[Any], ...]:
+    """Where the numbers of a picture's square come from; the same for all pictures of a clip, not to be changed.
+
+    The rows that are needed, rising, and for each row of the square the two of them that it lies between and
+    the weight (image_size, 1) of the second; for each number in a row, as `width` pixels of 3, its two and weight.
+    """
     geometry = crop_geometry(height, width, image_size)
     upper, lower, down = _neighbours(height, geometry.height, geometry.top, image_size)
     left, right, across = _neighbours(width, geometry.width, geometry.left, image_size)
     # one row of numbers per row of pixels: numpy is slow where the last axis is short
     left, right = (((3 * columns)[:, None] + np.arange(3)).ravel() for columns in (left, right))
-    across, down = across.repeat(3), down[:, None]
-    numbers = picture.reshape(height, 3 * width)
-
-    def row_of_two(rows: Indices) -> npt.NDArray[np.float32]:
-        band = numbers[rows]
-        return (1 - across) * band[:, left] + across * band[:, right]
-
-    resized = (1 - down) * row_of_two(upper) + down * row_of_two(lower)
-    mean, std = (np.tile(np.array(values, np.float32), image_size) for values in (CLIP_MEAN, CLIP_STD))
-    normalised = (resized / np.float32(255) - mean) / std
-    return np.ascontiguousarray(normalised.reshape(image_size, image_size, 3).transpose(2, 0, 1))
+    rows, place = np.unique(np.concatenate([upper, lower]), return_inverse=True)
+    return rows, place[:image_size], place[image_size:], down[:, None], left, right, across.repeat(3)
 
 
 def _neighbours(

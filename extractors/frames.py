@@ -9,7 +9,7 @@ that cannot be used is an error, and no other takes its place.
 
 import re
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch

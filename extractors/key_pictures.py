@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from extractors.contract import JSON, Decoded
 from extractors.clip_requests import Picture
+from extractors.contract import JSON, Decoded
 from extractors.picture_folder import numbered_pictures, read_picture
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import view_indices

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from extractors.errors import MediaError
 from extractors.clip_requests import Picture
+from extractors.errors import MediaError
 from extractors.rgbd_scene import check_picture
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from extractors.clip_requests import Picture
 from extractors.errors import MediaError
 from extractors.picture_folder import UNREADABLE, read_picture
 from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene, check_picture

