@@ -74,7 +74,16 @@ class PrepareConfig(MediaFolders):
 class ExecutionConfig(Settings):
     """Where and how fast; changes no number."""
 
+    decoders: int | None = Field(
+        default=None, ge=1, description="decode tasks at once; null: as many as find a core"
+    )
     encoders: int = Field(default=1, ge=1, description="number of encode workers")
+    gpus_per_encoder: float = Field(
+        default=1.0, gt=0, description="GPUs of an encode worker; 0.5: two workers share one"
+    )
+    batch_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="decoded bytes in one encode batch, roughly"
+    )
     device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one")
     part_samples: int = Field(default=256, ge=1, description="most samples in a part")
     part_bytes: int = Field(default=128 * 2**20, ge=1, description="most bytes in a part, roughly")

@@ -80,7 +80,7 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
     nothing of the manifest has features in the end.
     """
     started = time.monotonic()
-    extractor = _extractor(channel, config)
+    extractor = extractor_of(channel, config)
     store, manifest = _store_and_manifest(config, progress)
     feature_set = _feature_set(manifest.dataset, extractor.spec, config)
     store.register(feature_set)
@@ -115,7 +115,11 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
     return report
 
 
-def _extractor(channel: str, config: ExtractConfig) -> Extractor:
+def extractor_of(channel: str, config: ExtractConfig) -> Extractor:
+    """The channel's extractor, not loaded.
+
+    Raises UnknownChannelError, and PipelineError for the configuration of another channel.
+    """
     made_by = extractor_class(channel)
     if not isinstance(config, EXTRACT_CONFIGS[channel]):
         raise PipelineError(

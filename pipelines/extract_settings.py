@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extractors import extractor_class
 from pipelines.config import (
     EXTRACT_CONFIGS,
     SMALL_RANDOM_AUDIO,
@@ -63,6 +64,38 @@ def extract_settings(
         raise PipelineError("the channel frames needs a base; give --base with its folder or hub id")
     where = f"pave extract {channel}" if recipe is None else str(recipe)
     return checked(EXTRACT_CONFIGS[channel], override(values, assignments), where)
+
+
+def settings_of_channels(
+    channels: Sequence[str], options: Mapping[str, Any], assignments: Sequence[str] = ()
+) -> dict[str, ExtractConfig]:
+    """The settings of several channels at once: an option of encoders goes to the channels that have it.
+
+    Raises UnknownChannelError, and PipelineError for an option that no channel has or that cannot mean several.
+    """
+    for channel in channels:
+        extractor_class(channel)
+    for name in options.keys() & _ENCODER_OPTIONS.keys():
+        having = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
+        option = f"--{name.replace('_', '-')}"
+        if not having:
+            owners = " and ".join(_ENCODER_OPTIONS[name])
+            raise PipelineError(f"{option} is for {owners}, not for {' or '.join(channels)}")
+        if name == "weights" and len(having) > 1:
+            raise PipelineError(f"{option} could be for {' or '.join(having)}; give one channel at a time")
+    return {
+        channel: extract_settings(
+            channel,
+            None,
+            {
+                name: value
+                for name, value in options.items()
+                if name not in _ENCODER_OPTIONS or channel in _ENCODER_OPTIONS[name]
+            },
+            assignments,
+        )
+        for channel in channels
+    }
 
 
 def _encoder_defaults(channel: str, values: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
