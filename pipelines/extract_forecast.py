@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from pipelines.this_machine import Machine, this_machine
 
 @dataclass(frozen=True)
 class Forecast:
-    """What was measured of one channel, what that makes for the whole manifest, and the advice for `machine`."""
+    """What was measured of one channel, what that makes for the whole manifest, and the advice for `machine`.
+
+    `num_samples` is that of the manifest, with the samples that the channel cannot use.
+    """
 
     config: ExtractConfig
+    num_samples: int
     probe: Probe
     work: Work
     machine: Machine
@@ -50,7 +55,12 @@ def forecast(
         device = "cuda" if machine.gpus else "cpu"
     found = probe(extractor, manifest, num_samples, device, progress)
     work = whole_manifest(found, durations, config.execution.batch_bytes)
-    return Forecast(config, found, work, machine, advise(work, machine, device))
+    return Forecast(config, len(manifest.table), found, work, machine, advise(work, machine, device))
+
+
+def plan_path(out: Path, channel: str, channels: Sequence[str]) -> Path:
+    """Where the plan of one of the channels goes: `out`, or NAME-CHANNEL beside it where there are several."""
+    return out if len(channels) == 1 else out.with_name(f"{out.stem}-{channel}{out.suffix}")
 
 
 def write_plan(forecast: Forecast, path: Path) -> None:

@@ -7,8 +7,6 @@ of the other. A sample that cannot be done is reported; none takes its place.
 from __future__ import annotations
 
 import json
-import pickle
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +21,7 @@ import numpy as np
 from extractors.contract import Extractor, Sample
 from extractors.errors import ExtractorError
 from pipelines.manifest import Manifest
-from pipelines.peak_memory import peak_memory
+from pipelines.probe_stages import Cost, decode, encode, load
 from pipelines.progress import ProgressFactory, silent
 
 _DIED = "its process died; check the file, and whether the memory was enough"
@@ -71,16 +69,6 @@ class Probe:
     gpu_peak_bytes: int
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """Of one call in a child, with the child's peaks so far."""
-
-    seconds: float
-    num_bytes: int
-    peak_bytes: int
-    gpu_peak_bytes: int = 0
-
-
 def usable_rows(manifest: Manifest, channel: str) -> list[dict[str, Any]]:
     """The rows of samples that an extraction of `channel` would try; without those that have no sound, for audio."""
     return [
@@ -115,8 +103,8 @@ def probe(
     """
     rows = choose_rows(usable_rows(manifest, extractor.channel), count)
     failures: list[FailedProbe] = []
-    decoded: dict[str, _Cost] = {}
-    encoded: dict[str, _Cost] = {}
+    decoded: dict[str, Cost] = {}
+    encoded: dict[str, Cost] = {}
     with TemporaryDirectory(prefix="pave-") as scratch, progress(f"probe {extractor.channel}") as stage:
         files = {row["sample_id"]: Path(scratch) / f"{number}.pickle" for number, row in enumerate(rows)}
 
@@ -124,8 +112,8 @@ def probe(
             child: _Child,
             sample_id: str,
             name: str,
-            costs: dict[str, _Cost],
-            call: Callable[..., _Cost],
+            costs: dict[str, Cost],
+            call: Callable[..., Cost],
             *args: Any,
         ) -> None:
             result = child.call(call, *args)
@@ -144,18 +132,18 @@ def probe(
                     sample.sample_id,
                     "decode",
                     decoded,
-                    _decode,
+                    decode,
                     extractor,
                     sample,
                     files[sample.sample_id],
                 )
         load_seconds = 0.0
         if decoded:
-            with _Child(_load, extractor, device) as child:
+            with _Child(load, extractor, device) as child:
                 load_seconds = child.setup_seconds
-                child.call(_encode, files[next(iter(decoded))])  # warms up; is not counted
+                child.call(encode, files[next(iter(decoded))])  # warms up; is not counted
                 for sample_id in decoded:
-                    run(child, sample_id, "encode", encoded, _encode, files[sample_id])
+                    run(child, sample_id, "encode", encoded, encode, files[sample_id])
     durations = {row["sample_id"]: row["duration"] for row in rows}
     return Probe(
         channel=extractor.channel,
@@ -199,7 +187,7 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def call(self, function: Callable[..., _Cost], *args: Any) -> _Cost | str:
+    def call(self, function: Callable[..., Cost], *args: Any) -> Cost | str:
         """The result of the call, or in one line why there is none."""
         try:
             return self._pool.submit(function, *args).result()
@@ -227,42 +215,3 @@ class _Child:
         except BaseException:
             self._pool.shutdown()
             raise
-
-
-_loaded: list[Extractor] = []  # in a child: the encoder
-
-
-def _decode(extractor: Extractor, sample: Sample, file: Path) -> _Cost:
-    import torch
-
-    torch.set_num_threads(1)
-    started = time.perf_counter()
-    decoded = extractor.decode(sample)
-    seconds = time.perf_counter() - started
-    with file.open("wb") as out:
-        pickle.dump(decoded, out, protocol=5)
-    return _Cost(seconds, file.stat().st_size, peak_memory())
-
-
-def _load(extractor: Extractor, device: str) -> float:
-    import torch
-
-    if device == "cpu":
-        torch.set_num_threads(1)
-    started = time.perf_counter()
-    extractor.load(device)
-    _loaded.append(extractor)
-    return time.perf_counter() - started
-
-
-def _encode(file: Path) -> _Cost:
-    import torch
-
-    (extractor,) = _loaded
-    decoded = pickle.loads(file.read_bytes())  # made by `_decode`
-    started = time.perf_counter()
-    (features,) = extractor.encode([decoded])
-    seconds = time.perf_counter() - started
-    stored = sum(tensor.nbytes for tensor in features.tensors.values()) + features.timestamps.nbytes
-    gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
-    return _Cost(seconds, stored, peak_memory(), gpu)

@@ -48,7 +48,7 @@ def plan(
 
     docs/planning-an-extraction.md explains the numbers.
     """
-    from pipelines.extract_forecast import forecast, write_plan
+    from pipelines.extract_forecast import forecast, plan_path, write_plan
     from pipelines.extract_settings import settings_of_channels
     from pipelines.progress import TerminalProgress
 
@@ -58,7 +58,7 @@ def plan(
         result = forecast(channel, config, samples, TerminalProgress)
         click.echo(_report(channel, result))
         if out is not None:
-            path = out if len(names) == 1 else out.with_name(f"{out.stem}-{channel}{out.suffix}")
+            path = plan_path(out, channel, names)
             write_plan(result, path)
             click.echo(f"  pave extract {channel} --config {path}")
 
@@ -90,13 +90,15 @@ def _report(channel: str, forecast: Forecast) -> str:
     lines += ["", plain_table(header, rows), "", _stages(forecast), ""]
     media = "" if work.media_seconds is None else f", {_time(work.media_seconds)} of media"
     lines.append(
-        f"all {work.num_samples} samples{media}: {_size(work.stored_bytes)} in the store, "
+        f"all {work.num_samples} usable of {forecast.num_samples} samples{media}: "
+        f"{_size(work.stored_bytes)} in the store, "
         f"{_time(work.decode_seconds)} of decoding, {_time(work.encode_seconds)} of encoding"
     )
-    gpus = f", {machine.gpus} GPUs" if machine.gpus else ""
+    gpus = f", {_count(machine.gpus, 'GPU')}" if machine.gpus else ""
     lines.append(
-        f"on {machine.cores} cores{gpus}, {_size(machine.memory_bytes)} free: {advice.decoders} decoders, "
-        f"{advice.encoders} encoders; the limit is: {advice.limit}; about {_time(advice.seconds)}"
+        f"on {_count(machine.cores, 'core')}{gpus}, {_size(machine.memory_bytes)} free: "
+        f"{_count(advice.decoders, 'decoder')}, "
+        f"{_count(advice.encoders, 'encoder')}; the limit is: {advice.limit}; about {_time(advice.seconds)}"
     )
     if advice.memory_bytes > advice.memory_allowed:
         lines.append(
@@ -137,7 +139,14 @@ def _stages(forecast: Forecast) -> str:
 
 
 def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / _MIB:.1f} MiB"
+    for unit, length in (("GiB", 2**30), ("MiB", _MIB)):
+        if num_bytes >= length:
+            return f"{num_bytes / length:.1f} {unit}"
+    return f"{num_bytes / 2**10:.1f} KiB"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _time(seconds: float) -> str:
