@@ -48,10 +48,13 @@ def plan(
 
     docs/planning-an-extraction.md explains the numbers.
     """
+    from pipelines.errors import PipelineError
     from pipelines.extract_forecast import forecast, plan_path, write_plan
     from pipelines.extract_settings import settings_of_channels
     from pipelines.progress import TerminalProgress
 
+    if out is not None and not out.parent.is_dir():
+        raise PipelineError(f"there is no folder {out.parent} for {out.name}; make it")
     given = {name: value for name, value in options.items() if value is not None}
     names = [name.strip() for name in channels.split(",")]
     for channel, config in settings_of_channels(names, {"manifest": manifest, **given}, sets).items():

@@ -89,6 +89,7 @@ def test_options_go_to_the_channels_that_have_them() -> None:
     [
         (["--channel", "smell"], "there is no channel 'smell'; choose one of: audio"),
         (["--channel", "audio", "--set", "spoon=1"], "pave extract audio: spoon: Extra inputs"),
+        (["--channel", "audio", "--out", "none/plan.yaml"], "there is no folder none for plan.yaml"),
         (["--channel", "audio", "--weights", "none.pth"], "there is no weights file none.pth"),
         (["--channel", "depth3d"], "none of the probed samples can be done by depth3d"),
     ],
