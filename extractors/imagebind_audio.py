@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from extractors.errors import WeightsError
 from extractors.mel import NUM_MEL_BINS, TARGET_LENGTH
+from extractors.random_weights import random_tensors
 from extractors.weights import check_fit, open_tensors
 
 AUDIO_NAME = re.compile(r"modality_(preprocessors|trunks|heads|postprocessors)\.audio\.")
@@ -26,7 +27,6 @@ _STEM_EPS = 1e-5
 _EPS = 1e-6
 _LOGIT_SCALE = 20.0
 _MAX_SCALE = 100.0
-_TABLE_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -183,20 +183,8 @@ def load_tower(tensors: Mapping[str, Tensor], size: TowerSize) -> ImageBindAudio
 
 
 def random_tower(seed: int, size: TowerSize) -> ImageBindAudio:
-    """Build a tower with seeded random weights, in float32 and eval mode; torch's own seed stays as it is.
-
-    Matrices are normal with variance 1 / fan-in, which keeps what is heard visible in the embedding; tables
-    are normal with deviation 0.02; norms and biases are the identity.
-    """
-    with torch.random.fork_rng(devices=[]):
+    """Build a tower with seeded random weights (`random_tensors`), in float32 and eval mode."""
+    with torch.random.fork_rng(devices=[]):  # making the layers draws from torch's own seed
         tower = ImageBindAudio(size)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in tower.named_parameters():
-            if parameter.ndim == 1:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            else:
-                table = len(parameter) == 1
-                deviation = _TABLE_STD if table else parameter[0].numel() ** -0.5
-                parameter.normal_(0.0, deviation, generator=generator)
+    tower.load_state_dict(tower.state_dict() | random_tensors(seed, tower))
     return tower.eval()

@@ -15,8 +15,9 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from extractors.random_weights import random_tensors
+
 _POOLED = 2  # the patches' grid is averaged to 2 x 2
-_TABLE_STD = 0.02
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -179,21 +180,8 @@ def pool_tokens(tokens: Tensor) -> Tensor:
 
 
 def random_video_tower(seed: int, size: VideoTowerSize) -> VideoTower:
-    """Build a tower with seeded random weights, in float32 and eval mode; torch's own seed stays as it is.
-
-    Matrices are normal with variance 1 / fan-in, which keeps what is seen visible in the tokens; tables are
-    normal with deviation 0.02; norms and biases are the identity.
-    """
+    """Build a tower with seeded random weights (`random_tensors`), in float32 and eval mode."""
     with torch.device("meta"):
         tower = VideoTower(size)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, parameter in tower.named_parameters():
-        table = name.endswith(("class_embedding", "position_embedding.weight", "temporal_embedding"))
-        if parameter.ndim == 1 and not table:
-            tensors[name] = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0)
-        else:
-            deviation = _TABLE_STD if table else parameter[0].numel() ** -0.5
-            tensors[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
-    tower.load_state_dict(tensors, assign=True)
+    tower.load_state_dict(random_tensors(seed, tower), assign=True)
     return tower.eval()

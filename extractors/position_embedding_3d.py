@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from extractors.checkpoint import checkpoint_tensors
 from extractors.contract import JSON
 from extractors.errors import WeightsError
+from extractors.random_weights import random_tensors
 from extractors.weights import check_fit, random_seed, tensors_hash
 
 _OWNER = "positional_embedding."
@@ -70,15 +71,7 @@ def load_embedding(tensors: Mapping[str, Tensor], dim: int) -> PositionEmbedding
 
 def random_embedding(seed: int, dim: int) -> PositionEmbedding3D:
     """Build the module with seeded random weights, as different for different places as a learned one."""
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, parameter in _empty(dim).named_parameters():
-        if parameter.ndim == 2:
-            deviation = parameter.shape[1] ** -0.5
-            tensors[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
-        else:
-            tensors[name] = torch.full(parameter.shape, 1.0 if name.endswith("1.weight") else 0.0)
-    return load_embedding(tensors, dim)
+    return load_embedding(random_tensors(seed, _empty(dim)), dim)
 
 
 def _short(name: str) -> str:

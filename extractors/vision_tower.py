@@ -20,6 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, 
 from extractors.checkpoint import checkpoint_config, checkpoint_tensors
 from extractors.contract import JSON
 from extractors.errors import WeightsError
+from extractors.random_weights import random_tensors
 from extractors.weights import check_fit, random_seed, tensors_hash
 
 TowerKind = Literal["clip", "siglip"]
@@ -27,7 +28,6 @@ TowerConfig: TypeAlias = CLIPVisionConfig | SiglipVisionConfig
 
 _CONFIGS = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig}
 _PREFIX = "vision_model."
-_TABLE_STD = 0.02
 
 
 class VisionTower(nn.Module):
@@ -85,21 +85,8 @@ def load_tower(tensors: Mapping[str, Tensor], config: TowerConfig) -> VisionTowe
 
 
 def random_tower(seed: int, config: TowerConfig) -> VisionTower:
-    """Build a tower with seeded random weights, in float32 and eval mode; torch's own seed stays as it is.
-
-    Matrices are normal with variance 1 / fan-in, which keeps what is seen visible in the tokens; tables are
-    normal with deviation 0.02; norms and biases are the identity.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, parameter in _empty(config).tower.named_parameters():
-        if parameter.ndim == 1 and not name.endswith("class_embedding"):
-            tensors[name] = torch.full(parameter.shape, 1.0 if name.endswith("weight") else 0.0)
-        else:
-            table = "position_embedding" in name or parameter.ndim == 1
-            deviation = _TABLE_STD if table else parameter[0].numel() ** -0.5
-            tensors[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
-    return load_tower(tensors, config)
+    """Build a tower with seeded random weights (`random_tensors`), in float32 and eval mode."""
+    return load_tower(random_tensors(seed, _empty(config).tower), config)
 
 
 def _empty(config: TowerConfig) -> VisionTower:

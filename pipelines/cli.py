@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from pipelines.checkpoint_commands import import_checkpoint
+from pipelines.convert_command import convert_audio_weights
+from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.store_commands import store
 
@@ -314,7 +316,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 pave.add_command(store)
 pave.add_command(profile)
+pave.add_command(plan)
 pave.add_command(import_checkpoint)
+pave.add_command(convert_audio_weights)
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ def extract(channel: str, config: ExtractConfig, progress: ProgressFactory = sil
     is recorded, ExtractionFailedError when more of the media is unusable than the configuration allows, or
     nothing of the manifest has features in the end.
     """
-    return _extract({channel: _extractor(channel, config)}, config, progress)[0]
+    return _extract({channel: extractor_of(channel, config)}, config, progress)[0]
 
 
 def extract_together(config: ExtractTogetherConfig, progress: ProgressFactory = silent) -> TogetherReport:
@@ -151,7 +151,11 @@ class _Channel:
     failures: dict[str, FailureRow] = field(default_factory=dict)
 
 
-def _extractor(channel: str, config: ExtractConfig) -> Extractor:
+def extractor_of(channel: str, config: ExtractConfig) -> Extractor:
+    """The channel's extractor, not loaded.
+
+    Raises UnknownChannelError, and PipelineError for the configuration of another channel.
+    """
     made_by = extractor_class(channel)
     if not isinstance(config, EXTRACT_CONFIGS[channel]):
         raise PipelineError(

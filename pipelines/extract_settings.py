@@ -123,6 +123,38 @@ def _owners(name: str) -> str:
     return " and ".join(_ENCODER_OPTIONS[name])
 
 
+def settings_of_channels(
+    channels: Sequence[str], options: Mapping[str, Any], assignments: Sequence[str] = ()
+) -> dict[str, ExtractConfig]:
+    """The settings of several channels at once: an option of encoders goes to the channels that have it.
+
+    Raises UnknownChannelError, and PipelineError for an option that no channel has or that cannot mean several.
+    """
+    for channel in channels:
+        extractor_class(channel)
+    for name in options.keys() & _ENCODER_OPTIONS.keys():
+        having = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
+        if not having:
+            raise PipelineError(f"{_flag(name)} is for {_owners(name)}, not for {' or '.join(channels)}")
+        if name == "weights" and len(having) > 1:
+            raise PipelineError(
+                f"{_flag(name)} could be for {' or '.join(having)}; give one channel at a time"
+            )
+    return {
+        channel: extract_settings(
+            channel,
+            None,
+            {
+                name: value
+                for name, value in options.items()
+                if name not in _ENCODER_OPTIONS or channel in _ENCODER_OPTIONS[name]
+            },
+            assignments,
+        )
+        for channel in channels
+    }
+
+
 def _encoder_defaults(channel: str, values: Mapping[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
     if "encoder" in values:
         return dict(values["encoder"])

@@ -46,9 +46,10 @@ _LEAST_PIECES = (
     16  # tasks and parts of a run that has so many samples, so that progress and commits are steady
 )
 _STEPS_WITHOUT_RATE = 32  # time steps assumed where a channel has no rate
-_QUIET_RAY = {
+_SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # native code logs to our stderr; errors come as exceptions anyway
+    "OMP_WAIT_POLICY": "PASSIVE",  # of the workers: idle threads of torch would spin on cores that decoding needs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behaviour to come, which Ray warns of
 }
 
@@ -143,7 +144,7 @@ def ray_session() -> Iterator[None]:
         gc.collect()  # the actors of a run that failed live on in its traceback, and hold their cores
         yield
         return
-    for name, value in _QUIET_RAY.items():
+    for name, value in _SURROUNDINGS.items():
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _hushed():

@@ -128,6 +128,8 @@ def test_help_is_quick_and_complete() -> None:
         "extractors",
         "import-checkpoint",
         "profile",
+        "plan",
+        "convert-audio-weights",
         "store",
     )
     for command in commands:
