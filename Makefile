@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/pave demo --seed $(SEED)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -134,7 +134,6 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"attention": "sdpa"},
         {"attention": "folded"},
         {"attention": "sdpa", "value_projection": "untied"},
         {"rotary": True, "hidden_dim": 128, "num_heads": 1},

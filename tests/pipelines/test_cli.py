@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,26 +47,28 @@ def _clips(here: Path) -> Path:
     return here / "clips"
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
-    """Exit code and stderr of `pave extract audio` for each bad input, two at a time."""
-
-    def run(name: str) -> tuple[int, str]:
-        here = tmp_path_factory.mktemp("refused")
-        BAD_INPUT[name][0](here)
-        process = start_pave(here, "extract", "audio", "--videos", "clips", "--store", "store")
-        _, errors = process.communicate(timeout=120)
-        return process.returncode, errors
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BAD_INPUT, pool.map(run, BAD_INPUT), strict=True))
+EXTRACT = ("extract", "audio", "--videos", "clips", "--store", "store")
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_is_one_line_that_names_it_and_the_remedy(
-    refused: dict[str, tuple[int, str]], name: str
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code, errors = refused[name]
+    monkeypatch.chdir(tmp_path)
+    BAD_INPUT[name][0](tmp_path)
+    result = invoke(*EXTRACT)
+    assert capfd.readouterr() == ("", ""), "a native library writes past Python"
+    assert_refused(name, result.exit_code, result.stderr)
+
+
+def test_nothing_that_is_imported_adds_a_line_to_an_error(tmp_path: Path) -> None:
+    BAD_INPUT["no frames"][0](tmp_path)
+    run = start_pave(tmp_path, *EXTRACT)
+    _, errors = run.communicate(timeout=120)
+    assert_refused("no frames", run.returncode, errors)
+
+
+def assert_refused(name: str, code: int, errors: str) -> None:
     assert code == 1
     warning = "warning: the audio encoder has random weights"
     lines = [line for line in errors.splitlines() if not line.startswith((warning, "read the media:"))]

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pave_process import environment, invoke
 
 from store import FeatureStore
 
 
-def run_demo(out: Path, *options: str) -> dict[str, Any]:
-    """Run `pave demo` as a user would and return report.json."""
+def run_demo(out: Path, *options: str, **changes: str) -> dict[str, Any]:
+    """Run `pave demo` as a user would, with `changes` of the environment, and return report.json."""
     command = [str(Path(sys.executable).with_name("pave")), "demo", "--out", str(out), *options]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        command, env=environment(**changes), capture_output=True, text=True, check=False
+    )
     assert finished.returncode == 0, finished.stderr
     assert str(out / "report.html") in finished.stdout
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
@@ -22,7 +25,7 @@ def run_demo(out: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(300)
-def test_a_small_demo_goes_all_the_way(tmp_path: Path) -> None:
+def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None:
     report = run_demo(
         tmp_path / "demo",
         *(
@@ -37,6 +40,7 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path) -> None:
             "--seed",
             "3",
         ),
+        RAY_ADDRESS=running_ray,
     )
     assert report["seed"] == 3
     rows = {(row["variant"], row["question"]): row for row in report["rows"]}
@@ -66,9 +70,8 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("precious")
-    command = [str(Path(sys.executable).with_name("pave")), "demo", "--out", str(foreign)]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
+    refused = invoke("demo", "--out", foreign)
+    assert refused.exit_code == 1
     assert "holds something else than a demo" in refused.stderr
     assert (foreign / "thesis.txt").read_text() == "precious"
 
@@ -76,7 +79,8 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", ["0", "7"])
-def test_only_the_patch_hears_the_tone(tmp_path: Path, seed: str) -> None:
+def test_only_the_patch_hears_the_tone(tmp_path: Path, seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # at full size threads pay
     report = run_demo(tmp_path / "demo", "--seed", seed)
     rows = {row["variant"]: row for row in report["rows"] if row["question"] == "tone_colour"}
     assert all(row["n"] >= 200 for row in rows.values())

@@ -3,29 +3,29 @@
 import json
 from pathlib import Path
 
-from pave_process import start_pave
+import pytest
+from pave_process import invoke, start_pave
 from s3_server import BUCKET, s3_server
 
 
-def test_features_go_to_an_object_store(clips: dict[str, Path], tmp_path: Path) -> None:
+def test_features_go_to_an_object_store(
+    clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = f"s3://{BUCKET}/team/features"
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ("bigbuckbunny.mp4", "bikes.mp4"):
         (folder / name).symlink_to(clips[name])
     with s3_server() as environment:
-
-        def pave(*arguments: str) -> str:
-            run = start_pave(tmp_path, *arguments, "--store", store, **environment)
-            output, errors = run.communicate(timeout=200)
-            assert run.returncode == 0, errors
-            return output
-
-        report = pave("extract", "audio", "--videos", "clips")
+        run = start_pave(tmp_path, "extract", "audio", "--videos", "clips", "--store", store, **environment)
+        report, errors = run.communicate(timeout=200)
+        assert run.returncode == 0, errors
         assert "2 samples, 0 were done, 1 done now" in report
         assert "bikes.mp4: no audio track" in report
         assert f"store {store}, version 1" in report
-        rows = json.loads(pave("store", "query", "SELECT * FROM features", "--format", "json"))
-        assert [row["sample_id"] for row in rows] == ["bigbuckbunny.mp4"]
-        assert "1 samples in 1 parts" in pave("store", "verify")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        found = invoke("store", "query", "SELECT * FROM features", "--format", "json", "--store", store)
+        assert [row["sample_id"] for row in json.loads(found.stdout)] == ["bigbuckbunny.mp4"]
+        assert "1 samples in 1 parts" in invoke("store", "verify", "--store", store).stdout
     assert not (tmp_path / "s3:").exists()

@@ -10,9 +10,13 @@ from contract_of_writing import WritingTests
 from store.feature_store import FeatureStore
 
 
-class FeatureStoreTests(WritingTests, BadInputTests, ReadingTests, TableTests, VersionTests):
-    """Inherit, and define the fixture `url` (a place with no store yet)."""
+class PlaceTests(WritingTests, ReadingTests, TableTests, VersionTests):
+    """The part that depends on the place. Inherit, and define the fixture `url` (a place with no store yet)."""
 
     @pytest.fixture
     def store(self, url: str) -> FeatureStore:
         return FeatureStore.open(url)
+
+
+class FeatureStoreTests(PlaceTests, BadInputTests):
+    """All of it."""

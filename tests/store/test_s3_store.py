@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterator
 from itertools import count
 
+import fork_server  # noqa: F401  sets what the fork server imports before anything starts it
 import numpy as np
 import pytest
+from contract_of_bad_input import BadInputTests
 from s3_server import BUCKET, s3_server
-from store_contract import FeatureStoreTests
+from store_contract import PlaceTests
 from tiny_store import RECORD, add_part, assert_same, features, same_bits
 
 from store.errors import DamagedPartError, StoreError
@@ -33,12 +35,25 @@ def s3_url(s3_environment: dict[str, str]) -> str:
     return f"s3://{BUCKET}/stores/{next(_numbers)}"
 
 
-class TestS3FeatureStore(FeatureStoreTests):
+class TestS3FeatureStore(PlaceTests):
     clock_seconds = 1.0
 
     @pytest.fixture
     def url(self, s3_url: str) -> str:
         return s3_url
+
+
+@pytest.mark.slow
+class TestS3FeatureStoreWithBadInput(BadInputTests):
+    """The rest of the contract: what is checked before a byte goes anywhere, and bits in any file."""
+
+    @pytest.fixture
+    def url(self, s3_url: str) -> str:
+        return s3_url
+
+    @pytest.fixture
+    def store(self, url: str) -> FeatureStore:
+        return FeatureStore.open(url)
 
 
 def commit_six(url: str, name: str, environment: dict[str, str]) -> list[int]:
@@ -71,7 +86,13 @@ def test_racing_processes_lose_nothing(s3_environment: dict[str, str], s3_url: s
     assert (report.ok, report.num_rows, report.orphans) == (True, 24, ())
 
 
-def read_batch(feature_set: FeatureSet, ids: list[str], results: "multiprocessing.Queue[np.ndarray]") -> None:
+def read_batch(
+    feature_set: FeatureSet,
+    ids: list[str],
+    environment: dict[str, str],
+    results: "multiprocessing.Queue[np.ndarray]",
+) -> None:
+    os.environ.update(environment)  # the fork server may be older than the S3 server
     batch = np.empty((len(ids), 6, 2, 3), np.uint16)
     feature_set.read_into(ids, batch)
     results.put(batch)
@@ -79,8 +100,8 @@ def read_batch(feature_set: FeatureSet, ids: list[str], results: "multiprocessin
 
 # Python 3.12 warns of any fork beside threads; the rule under test is that the child uses none of them.
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_read_after_the_parent_did(s3_url: str, method: str) -> None:
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_read_after_the_parent_did(s3_environment: dict[str, str], s3_url: str, method: str) -> None:
     store = FeatureStore.open(s3_url)
     samples = {f"s{number}": features(1 + number, seed=number) for number in range(6)}
     add_part(store, RECORD, samples)
@@ -89,7 +110,7 @@ def test_workers_read_after_the_parent_did(s3_url: str, method: str) -> None:
     context = multiprocessing.get_context(method)
     results = context.Queue()
     ids = ["s5", "s0", "s5", "s2"]  # neighbours, twice the same, in no order
-    worker = context.Process(target=read_batch, args=(feature_set, ids, results))
+    worker = context.Process(target=read_batch, args=(feature_set, ids, s3_environment, results))
     worker.start()
     batch = results.get(timeout=60)
     worker.join(60)

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+import fork_server  # noqa: F401  sets what the fork server imports before anything starts it
 import numpy as np
 import pytest
 import torch
@@ -42,7 +43,7 @@ def check(feature_set: FeatureSet, batch: Batch, sample_ids: list[str]) -> None:
         assert not row[length:].any()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_batches_are_right_and_stay_so_while_they_are_held(feature_set: FeatureSet, method: str) -> None:
     rng = np.random.default_rng(0)
     ids = feature_set.sample_ids

@@ -24,8 +24,8 @@ from store.feature_store import FeatureStore
 from store.features import Features
 from store.records import PartRecord
 
-NUM_KILLS = 50
 VERIFY_EVERY = 10
+few_and_many = pytest.mark.parametrize("num_kills", [16, pytest.param(50, marks=pytest.mark.slow)])
 
 
 def features_of(sample_id: str) -> Features:
@@ -52,6 +52,14 @@ def newest(store: FeatureStore) -> FeatureSet:
 def assert_whole(feature_set: FeatureSet, sample_ids: list[str]) -> None:
     for sample_id in sample_ids:
         assert_same(feature_set[sample_id], features_of(sample_id))
+
+
+def spread(count: int, seconds: float, seed: int) -> list[float]:
+    """Random instants between 0 and `seconds`, one in each of `count` equal spans, in random order."""
+    rng = random.Random(seed)
+    instants = [(span + rng.random()) * seconds / count for span in range(count)]
+    rng.shuffle(instants)
+    return instants
 
 
 # What the killed processes do
@@ -109,7 +117,8 @@ def test_killed_writer_leaves_one_orphan(tmp_path: Path, stage: str, orphan: str
     assert store.snapshot().feature_set("avsd", "audio").missing(["committed", "lost"]) == []
 
 
-def test_writer_killed_at_random_instants(tmp_path: Path) -> None:
+@few_and_many
+def test_writer_killed_at_random_instants(tmp_path: Path, num_kills: int) -> None:
     """No part that was reported as finished is lost or changed, and nothing else is ever seen."""
     root = tmp_path / "store"
     store = FeatureStore.open(root)
@@ -121,12 +130,12 @@ def test_writer_killed_at_random_instants(tmp_path: Path) -> None:
             receive(receiver)
         three_parts = time.monotonic() - begin
 
-    instants = random.Random(0)
+    instants = spread(num_kills, three_parts, seed=0)
     acknowledged: set[str] = set()
-    for number in range(NUM_KILLS):
+    for number, instant in enumerate(instants):
         with child(write_for_ever, root, f"kill-{number}") as (process, receiver):
             receive(receiver)
-            time.sleep(instants.uniform(0, three_parts))
+            time.sleep(instant)
             kill(process)
             parts = [PartRecord.from_json(text) for text in rest_of(receiver)]
         store.commit(parts)
@@ -145,7 +154,8 @@ def test_writer_killed_at_random_instants(tmp_path: Path) -> None:
     assert any("/.tmp-" in orphan for orphan in report.orphans)
 
 
-def test_committer_killed_at_random_instants(tmp_path: Path) -> None:
+@few_and_many
+def test_committer_killed_at_random_instants(tmp_path: Path, num_kills: int) -> None:
     """Acknowledged commits stay, a commit of two parts is there or not, and samples are whole or absent."""
     root = tmp_path / "store"
     store = FeatureStore.open(root)
@@ -162,13 +172,13 @@ def test_committer_killed_at_random_instants(tmp_path: Path) -> None:
             kill(process)
     seen = set(newest(store))
 
-    instants = random.Random(1)
+    instants = spread(num_kills, 1.2 * one_commit, seed=1)
     num_absent = num_unacknowledged = 0
-    for number in range(NUM_KILLS):
+    for number, instant in enumerate(instants):
         version = store.snapshot().version
         with child(commit_for_ever, root, f"kill-{number}") as (process, receiver):
             attempted = [receive(receiver)]
-            time.sleep(instants.uniform(0, 1.2 * one_commit))
+            time.sleep(instant)
             kill(process)
             messages = rest_of(receiver)
         versions = messages[::2]
@@ -194,18 +204,18 @@ def test_committer_killed_at_random_instants(tmp_path: Path) -> None:
     assert_whole(newest(store), sorted(seen))
     print(f"{num_absent} kills before the commit landed, {num_unacknowledged} between that and its word")
     # kills fell on both sides of the instant at which a commit lands
-    assert 0 < num_absent < NUM_KILLS
+    assert 0 < num_absent < num_kills
 
 
 # Races
 
 
-def commit_a_hundred(root: Path, name: str, start: ProcessBarrier, sender: Connection) -> None:
-    """A hundred commits of one part each: a sample of its own and one that every process writes."""
+def commit_many(root: Path, name: str, num_commits: int, start: ProcessBarrier, sender: Connection) -> None:
+    """Commits of one part each: a sample of its own and one that every process writes."""
     store = FeatureStore.open(root)
     store.register(RECORD)
     parts = []
-    for number in range(100):
+    for number in range(num_commits):
         with store.writer(RECORD) as writer:
             writer.write(f"{name}-{number}", features_of(f"{name}-{number}"))
             writer.write("shared", features_of(f"shared {name}-{number}"))
@@ -215,25 +225,27 @@ def commit_a_hundred(root: Path, name: str, start: ProcessBarrier, sender: Conne
         sender.send(store.commit([part]))
 
 
-def test_two_processes_race_two_hundred_commits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_commits", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_two_processes_race_to_commit(tmp_path: Path, num_commits: int) -> None:
     """No commit is lost, and the newest value of the sample that both write is the one committed last."""
     root = tmp_path / "store"
     start = fork_server.Barrier(2)
     # both also race to create the store and to register the feature set
     with (
-        child(commit_a_hundred, root, "left", start) as (_, left),
-        child(commit_a_hundred, root, "right", start) as (_, right),
+        child(commit_many, root, "left", num_commits, start) as (_, left),
+        child(commit_many, root, "right", num_commits, start) as (_, right),
     ):
         versions = {
             f"{name}-{number}": receive(receiver)
-            for number in range(100)
+            for number in range(num_commits)
             for name, receiver in (("left", left), ("right", right))
         }
-    assert sorted(versions.values()) == list(range(1, 201))
+    last = 2 * num_commits
+    assert sorted(versions.values()) == list(range(1, last + 1))
     store = FeatureStore.open(root, create=False)
     report = store.verify()
     assert report.problems == ()
-    assert (report.version, report.num_rows, report.orphans) == (200, 400, ())
+    assert (report.version, report.num_rows, report.orphans) == (last, 2 * last, ())
     rows = store.query("SELECT count(*) AS n FROM feature_sets").to_pylist()
     assert rows == [{"n": 1}]
 
@@ -241,7 +253,7 @@ def test_two_processes_race_two_hundred_commits(tmp_path: Path) -> None:
     assert set(feature_set) == {"shared", *versions}
     assert_whole(feature_set, list(versions))
     name_at = {version: name for name, version in versions.items()}
-    for version in [200, *random.Random(2).sample(range(1, 200), 6)]:
+    for version in [last, *random.Random(2).sample(range(1, last), 6)]:
         snapshot = store.snapshot(version).feature_set("avsd", "audio")
         assert len(snapshot) == version + 1
         assert_same(snapshot["shared"], features_of(f"shared {name_at[version]}"))
@@ -285,7 +297,7 @@ def test_compaction_hides_no_newer_commit(tmp_path: Path) -> None:
         add_part(store, RECORD, {sample_id: features(2, seed=seed)})
 
     def extract_again() -> None:
-        for number in range(60):
+        for number in range(25):
             sample_id = f"s{number % 5}"
             add_part(FeatureStore.open(tmp_path / "store"), RECORD, {sample_id: features(2, seed=number)})
             last[sample_id] = number
