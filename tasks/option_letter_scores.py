@@ -113,8 +113,9 @@ def score_mvbench(
 ) -> TaskScores:
     """Percent over all items (``accuracy``), and ``mean_of_tasks``, the plain mean of those of the 20 tasks with items.
 
-    The mean is the benchmark's number. ``answers`` are texts, each one of its item's two to five ``candidates``. An empty reply is left out of the
-    official numbers. Raises ScoringError where the lengths differ, an answer is no candidate or a task is unknown.
+    The mean is the benchmark's number. ``answers`` are texts, each one of its item's two to five ``candidates``. An
+    empty reply is left out of the official numbers. Raises ScoringError where the lengths differ, an answer is no
+    candidate or a task is unknown.
     """
     num_items = check_lengths(replies=replies, answers=answers, candidates=candidates, tasks=tasks)
     gold = [_gold_letter(answer, texts) for answer, texts in zip(answers, candidates, strict=True)]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.instruction import TaskError
-from tasks.scoring import bootstrap_interval
+from tasks.scoring import NUM_RESAMPLES, bootstrap_interval, percentile_interval
 
 
 class ScoringError(TaskError):
@@ -28,6 +28,7 @@ class Metric:
     value: float | None
     items: tuple[float | None, ...]
     average: Literal["items", "groups", "corpus"] = "items"
+    corpus_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,29 @@ class TaskScores:
             name for name, group in self.groups.items() if not group.values.keys() & self.official.keys()
         )
 
-    def interval(self, name: str, num_samples: int = 2000, seed: int = 0) -> tuple[float, float] | None:
-        """Bootstrap 95% interval of a metric; None where no item counts or it is no average of items.
+    def interval(
+        self, name: str, group: str | None = None, num_samples: int = NUM_RESAMPLES, seed: int = 0
+    ) -> tuple[float, float] | None:
+        """Bootstrap 95% interval of a metric, over all items or those of a group.
 
-        A mean over groups is resampled within each group.
+        None where no item counts, and for a group of a corpus metric. A mean over groups is resampled within each.
         """
         metric = self.metrics[name]
-        if metric.value is None or metric.average == "corpus":
+        if metric.average == "corpus":
+            return metric.corpus_interval if group is None else None
+        members = range(self.num_items) if group is None else self.groups[group].members
+        scores = counted([metric.items[position] for position in members])
+        if not scores:
             return None
-        if metric.average == "items":
-            return bootstrap_interval(counted(metric.items), num_samples, seed)
+        if metric.average == "items" or group is not None:
+            return bootstrap_interval(scores, num_samples, seed)
         rng = np.random.default_rng(seed)
         means = [
-            rng.choice(scores, (num_samples, len(scores))).mean(axis=1)
-            for group in self.groups.values()
-            if (scores := counted([metric.items[index] for index in group.members]))
+            rng.choice(of_group, (num_samples, len(of_group))).mean(axis=1)
+            for some in self.groups.values()
+            if (of_group := counted([metric.items[position] for position in some.members]))
         ]
-        low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
-        return float(low), float(high)
+        return percentile_interval(np.mean(means, axis=0))
 
 
 def check_lengths(**columns: Sequence[object]) -> int:
