@@ -7,7 +7,6 @@ no means of their items, and an item's CIDEr depends on all references of the se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from dataclasses import replace
 
 from tasks.answer_cleaning import clean_answer
@@ -120,6 +119,4 @@ def token_metrics(
 def _among(metric: Metric, positions: Sequence[int], num_items: int) -> Metric:
     """The metric of some items as one of all, None for the others."""
     by_position = dict(zip(positions, metric.items, strict=True))
-    return Metric(
-        metric.value, tuple(by_position.get(position) for position in range(num_items)), metric.average
-    )
+    return replace(metric, items=tuple(by_position.get(position) for position in range(num_items)))

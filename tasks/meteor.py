@@ -5,6 +5,7 @@ The package's own wrapper waits for ever when the program has ended early, so th
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,11 +80,9 @@ class _Meteor:
     def _ask(self, line: str, num_answers: int = 1) -> list[str]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the program has ended: no answer comes either
             self.process.stdin.write(f"{line}\n".encode("utf-8", "replace"))
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the program has ended: no answer comes either
         answers = [self.process.stdout.readline().decode().strip() for _ in range(num_answers)]
         if not all(answers):
             raise ScoringError(
@@ -96,7 +95,5 @@ class _Meteor:
 def _close(pipe: IO[bytes] | None) -> None:
     """Close it, whatever is left in it for a program that has ended."""
     assert pipe is not None
-    try:
+    with contextlib.suppress(BrokenPipeError):
         pipe.close()
-    except BrokenPipeError:
-        pass

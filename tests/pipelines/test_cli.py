@@ -125,6 +125,8 @@ def test_help_is_quick_and_complete() -> None:
         "train",
         "evaluate",
         "demo",
+        "compare",
+        "doctor",
         "extractors",
         "import-checkpoint",
         "profile",
