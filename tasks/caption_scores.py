@@ -111,6 +111,9 @@ def token_metrics(
     hypotheses = {position: [reply] for position, reply in enumerate(replies)}
     truths = {position: list(of_item) for position, of_item in enumerate(references)}
     for name, scorer in (("ROUGE_L", Rouge()), ("CIDEr", Cider())):
+        if name == "CIDEr" and not any(text.split() for of_item in references for text in of_item):
+            metrics[name] = Metric(0.0, (0.0,) * len(replies))  # without n-grams the package fails
+            continue
         value, items = scorer.compute_score(truths, hypotheses)
         metrics[name] = Metric(float(value), tuple(map(float, items)))
     return {name: metrics[name] for name in names}

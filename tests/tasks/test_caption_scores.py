@@ -138,10 +138,20 @@ def test_intervals_of_corpus_metrics_resample_the_corpus() -> None:
     assert 0.6 < low < (mixed.value or 0) < high < 1
 
 
+@needs_java
+@pytest.mark.slow  # METEOR again
+def test_meteor_resamples_as_it_scores_a_corpus() -> None:
+    same = "he does n't speak at all"
+    metric = token_metrics([same, same, same], [[same]] * 3, ["METEOR"])["METEOR"]
+    assert metric.value == pytest.approx(1)
+    assert metric.corpus_interval == pytest.approx((1, 1))
+
+
 def test_items_without_a_reply_count_nowhere_and_unknown_ones_are_refused() -> None:
     metric = token_metrics(["a b c d"], [["a b c d"]], ["Bleu_4", "CIDEr"])
     assert metric["Bleu_4"].value == pytest.approx(1)
     assert metric["CIDEr"].value == 0  # one item alone: every n-gram is in all references
+    assert token_metrics(["a"], [[""]], WITHOUT_JAVA)["CIDEr"].value == 0
     with pytest.raises(ScoringError, match="x has a reply but no reference"):
         score_avsd({"x": "a"}, {"y": "a"})
     with pytest.raises(ScoringError, match="item 1 has no reference"):
