@@ -11,7 +11,6 @@ right whatever the answer. A corrected metric stands beside each:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -39,20 +38,19 @@ AVQA_LETTERS = "ABCD"
 
 
 def score_music_avqa(
-    replies: Sequence[str | None], answers: Sequence[str], types: Sequence[str]
+    replies: Sequence[str | None], answers: Sequence[str], types: Sequence[Sequence[str]]
 ) -> TaskScores:
     """Percent of the items whose lower-case answer is in the lower-case reply, over all and by type.
 
-    ``types`` are the `type` texts of the annotations, such as '["Audio", "Counting"]'. The groups are named as the
-    evaluation prints them: "Audio Counting" is `Audio Counting Accuracy`. Raises ScoringError where the lengths
-    differ or a type is unknown.
+    ``types`` are the annotations' pairs, such as ("Audio", "Counting"). The groups are named as the evaluation prints
+    them: "Audio Cmp" is `Audio Cmp Accuracy`. Raises ScoringError where the lengths differ or a type is unknown.
     """
     num_items = check_lengths(replies=replies, answers=answers, types=types)
     official = _accuracy(replies, answers, lambda reply, answer: answer.lower() in reply.lower(), right=100.0)
     whole_words = _accuracy(replies, answers, _has_whole_words, right=100.0)
     members: dict[str, list[int]] = {group: [] for group in MUSIC_AVQA_GROUPS.values()}
-    for position, text in enumerate(types):
-        for group in _music_avqa_groups(text):
+    for position, pair in enumerate(types):
+        for group in _music_avqa_groups(pair):
             members[group].append(position)
     metrics = {"Overall Accuracy": official, "accuracy_whole_words": whole_words}
     return TaskScores(
@@ -132,11 +130,10 @@ def _is_single_level(reply: str, answer: str) -> bool:
     return [level for level in EGOEXO4D_LEVELS if re.search(rf"\b{level.lower()}\b", words)] == [answer]
 
 
-def _music_avqa_groups(text: str) -> tuple[str, str]:
+def _music_avqa_groups(pair: Sequence[str]) -> tuple[str, str]:
     """The group of its kind and that of its modality."""
-    try:
-        modality, kind = json.loads(text)
-        return MUSIC_AVQA_GROUPS[modality, kind], MUSIC_AVQA_GROUPS[modality, None]
-    except (ValueError, TypeError, KeyError) as error:
-        known = ", ".join(f'["{modality}", "{kind}"]' for modality, kind in MUSIC_AVQA_GROUPS if kind)
-        raise ScoringError(f"{text!r} is no type of Music-AVQA; the types are {known}") from error
+    modality, kind = pair if len(pair) == 2 else ("", "")
+    if (modality, kind) not in MUSIC_AVQA_GROUPS:
+        known = ", ".join(f"{modality} {kind}" for modality, kind in MUSIC_AVQA_GROUPS if kind)
+        raise ScoringError(f"{list(pair)} is no type of Music-AVQA; the types are {known}")
+    return MUSIC_AVQA_GROUPS[modality, kind], MUSIC_AVQA_GROUPS[modality, None]

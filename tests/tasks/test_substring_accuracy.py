@@ -1,5 +1,6 @@
 """Substring accuracies: the published numbers, and what the corrected metrics do differently."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,11 @@ from tasks.task_scores import ScoringError, TaskScores
 def test_music_avqa_is_scored_as_published() -> None:
     for case in metric_cases("music_avqa"):
         items, expected = case["items"], case["expected"]
-        scores = score_music_avqa(column(items, "pred"), column(items, "answer"), column(items, "type"))
+        scores = score_music_avqa(
+            column(items, "pred"),
+            column(items, "answer"),
+            [json.loads(text) for text in column(items, "type")],
+        )
         overall = scores.official["Overall Accuracy"]
         assert overall.value == pytest.approx(expected["overall_percent"], abs=1e-9)
         assert [score == 100 for score in overall.items] == [
@@ -57,7 +62,7 @@ def test_avqa_and_egoexo4d_are_scored_as_published(
 def test_music_avqa_corrected_wants_whole_words(
     reply: str, answer: str, official: int, whole_words: int
 ) -> None:
-    scores = score_music_avqa([reply], [answer], ['["Audio", "Counting"]'])
+    scores = score_music_avqa([reply], [answer], [("Audio", "Counting")])
     assert scores.official["Overall Accuracy"].value == official
     assert scores.corrected["accuracy_whole_words"].value == whole_words
 
@@ -96,12 +101,12 @@ def test_egoexo4d_corrected_wants_one_level(reply: str, official: int, single: i
 
 def test_types_without_an_answered_item_are_missing_and_unknown_ones_refused() -> None:
     scores = score_music_avqa(
-        ["yes", None], ["yes", "no"], ['["Audio", "Comparative"]', '["Visual", "Location"]']
+        ["yes", None], ["yes", "no"], [("Audio", "Comparative"), ("Visual", "Location")]
     )
     assert "Visual Loc" in scores.missing_groups
     assert "AV" in scores.missing_groups
     assert scores.groups["Audio"].values["Overall Accuracy"] == 100
     assert not {"Audio", "Audio Cmp"} & set(scores.missing_groups)
-    for unknown in ('["Audio", "Smell"]', "Audio"):
+    for unknown in (["Audio", "Smell"], ["Audio"]):
         with pytest.raises(ScoringError, match="no type of Music-AVQA"):
             score_music_avqa(["a"], ["a"], [unknown])
