@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from pipelines.checkpoint_commands import import_checkpoint
+from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
+from pipelines.doctor_command import doctor
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.store_commands import store
@@ -315,6 +317,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 
 pave.add_command(store)
+pave.add_command(compare)
+pave.add_command(doctor)
 pave.add_command(profile)
 pave.add_command(plan)
 pave.add_command(import_checkpoint)

@@ -126,6 +126,8 @@ def test_help_is_quick_and_complete() -> None:
         "train",
         "evaluate",
         "demo",
+        "compare",
+        "doctor",
         "extractors",
         "import-checkpoint",
         "profile",
