@@ -8,6 +8,9 @@ A frame is a number that has all three files; others are passed over.
 """
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,12 @@ _ALIGNMENT = re.compile(r"^\s*axisAlignment\s*=(.*)$", re.MULTILINE)
 _MAX_TEXT = 65536  # bytes; a matrix has some hundred
 _AGAIN = "export the scene again"
 # what Pillow raises on damaged files
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+# only these: Pillow runs another program on some kinds of files, whatever their name
+_FORMATS = {COLOUR: ("JPEG", "PNG"), DEPTH: ("PNG",)}
 
 
 def is_scene_folder(path: Path) -> bool:
@@ -70,27 +78,34 @@ def _numbered(folder: Path, suffixes: tuple[str, ...], sample_id: str) -> dict[i
 
 def _read_colour(path: Path, sample_id: str) -> Picture:
     """(H, W, 3) uint8."""
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        with Image.open(path) as image:
-            check_picture((image.height, image.width), sample_id, name)
-            return np.asarray(image.convert("RGB"))
-    except _UNREADABLE as error:
-        raise MediaError(sample_id, f"{name} cannot be read as a picture", _AGAIN) from error
+    with _opened(path, COLOUR, sample_id) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _read_depth(path: Path, sample_id: str) -> DepthPicture:
     """(H, W) uint16."""
+    with _opened(path, DEPTH, sample_id) as image:
+        mode, values = image.mode, np.asarray(image)
+    if mode not in _DEPTH_MODES or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+        reason = f"{path.parent.name}/{path.name} is no 16-bit picture of depths"
+        raise MediaError(sample_id, reason, _AGAIN)
+    return values.astype(np.uint16)
+
+
+@contextmanager
+def _opened(path: Path, kind: str, sample_id: str) -> Iterator[Image.Image]:
+    """A picture of a size that cameras have. Raises `MediaError`, also for what its reading raises."""
     name = f"{path.parent.name}/{path.name}"
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # a size of which Pillow only warns is refused here too
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=_FORMATS[kind])
+        with image:
             check_picture((image.height, image.width), sample_id, name)
-            mode, values = image.mode, np.asarray(image)
+            yield image
     except _UNREADABLE as error:
         raise MediaError(sample_id, f"{name} cannot be read as a picture", _AGAIN) from error
-    if mode not in _DEPTH_MODES or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
-        raise MediaError(sample_id, f"{name} is no 16-bit picture of depths", _AGAIN)
-    return values.astype(np.uint16)
 
 
 def _alignment(path: Path, sample_id: str) -> Matrix | None:
