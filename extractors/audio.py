@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.imagebind_audio import ImageBindAudio, TowerSize, audio_tensors, load_tower, random_tower
-from extractors.media import read_audio
+from extractors.media import REENCODE, read_audio
 from extractors.mel import (
     HOP_SECONDS,
     MEL_MEAN,
@@ -33,6 +33,7 @@ from extractors.weights import hub_file, is_hub_id, random_seed, tensors_hash
 VERSION = "1"  # of the code: raise it with every change of the numbers
 HUB_FILES = ("imagebind_huge.pth", "model.safetensors")
 IMAGEBIND_LICENCE = "CC-BY-NC-SA 4.0"
+MIN_RATE, MAX_RATE = 2000, 768_000  # samples a second; a header that says else is wrong, or a bomb
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
@@ -123,9 +124,12 @@ class AudioExtractor:
     def decode(self, sample: Sample) -> Decoded:
         """Read the sound of the sample's "video" file: tensor "mel" (T, 1, 128, 204) float32.
 
-        `duration` is that of the sound, in seconds. Raises `MediaError`, for less than one window too.
+        `duration` is that of the sound, in seconds. Raises `MediaError`, for less than one window, and rates
+        that no sound has, too.
         """
         waveform, rate = read_audio(sample.path("video"), sample.sample_id, self.config.stream)
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise MediaError(sample.sample_id, f"sound of {rate} samples a second", REENCODE)
         duration = waveform.shape[1] / rate
         waveform = resample(waveform, rate)
         if waveform.shape[1] < WINDOW_SECONDS * SAMPLE_RATE:

@@ -28,6 +28,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Made = TypeVar("Made")  # out of a picture
 
 MAX_BROKEN = 0.1  # share of packets
+MAX_PIXELS = 2**26  # of a picture; 8K has half of it
 MAX_RATE_ERROR = 0.01  # relative difference of the header's frame rate to the packets' times
 REENCODE = "convert it with: ffmpeg -i IN -c:v libx264 -c:a aac OUT.mp4"
 _NOT_A_MOVIE = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
@@ -311,6 +312,9 @@ def _decoded(container: Any, stream: Any, sample_id: str, threads: bool = False)
     kind = stream.type
     if stream.codec_context is None:
         raise MediaError(sample_id, f"FFmpeg has no decoder for the {kind} track", REENCODE)
+    if kind == "video":
+        _check_size(stream.codec_context, sample_id)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # for sizes that come later
     # samples are decoded in parallel, one thread each
     stream.thread_type = "AUTO" if threads else "NONE"
     total = broken = 0
@@ -324,10 +328,19 @@ def _decoded(container: Any, stream: Any, sample_id: str, threads: bool = False)
             broken += 1
             continue
         yield from frames
-    yield from stream.decode(None)  # what the decoder still holds
+    try:
+        held = stream.decode(None)  # what the decoder still has
+    except av.error.FFmpegError:  # it cannot even be opened: no packet was decoded
+        held = []
+    yield from held
     if broken > MAX_BROKEN * total:
         reason = f"{broken} of {total} {kind} packets cannot be decoded"
         raise MediaError(sample_id, reason, REENCODE)
+
+
+def _check_size(decoder: Any, sample_id: str) -> None:
+    if decoder.width * decoder.height > MAX_PIXELS:
+        raise MediaError(sample_id, f"the video has {decoder.width} x {decoder.height} pixels", REENCODE)
 
 
 def _float_samples(frame: Any) -> npt.NDArray[np.float32]:

@@ -33,6 +33,7 @@ _SINC_HALF_WIDTH = 6
 _SINC_ROLLOFF = 0.99
 _PHASES_AT_ONCE = 64  # bound the filter tables of odd sample rates, and their number
 _MOST_TABLES = 16
+_TABLE_NUMBERS = 2**19  # of one table at most, where the rates' common divisor is small
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
@@ -52,6 +53,8 @@ def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.flo
     periods = num_samples // o + 1
     padded = torch.from_numpy(np.pad(waveform, ((0, 0), (w, w + o + 1))))[:, None]  # (C, 1, n + 2w + o + 1)
     block = max(_PHASES_AT_ONCE, math.ceil(m / _MOST_TABLES))
+    while block > 1 and block * (o * block // m + 2 * w) > _TABLE_NUMBERS:
+        block = math.ceil(block / 2)
     phases = []
     for first in range(0, m, block):
         j = np.arange(first, min(first + block, m))[:, None]

@@ -20,7 +20,7 @@ from extractors.rgbd_scene import Matrix, RgbdScene, check_picture
 
 COLOUR, DEPTH, POSE = "color", "depth", "pose"
 INTRINSIC, ALIGNMENT = "intrinsic/intrinsic_depth", "axis_alignment"
-MAX_FRAMES = 1_000_000  # nine hours of a depth camera; the poses are read at once
+MAX_FRAMES = 100_000  # an hour of a depth camera; the poses are read at once
 MAX_CHUNK = 2**28  # bytes, unpacked: what is read and held for one picture
 _AGAIN = "write the file again"
 # what h5py raises on damaged or foreign content

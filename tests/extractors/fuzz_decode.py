@@ -1,6 +1,6 @@
 """Decode mutants in a limited process; a program that tells what came of them, and where a mutant can be had.
 
-    PYTHONPATH=. python tests/extractors/fuzz_decode.py [--count 2000] [--seed 5] [--only NUMBER] [--keep FOLDER]
+PYTHONPATH=. python tests/extractors/fuzz_decode.py [--count 2000] [--seed 5] [--only NUMBER] [--keep FOLDER]
 """
 
 import shutil
@@ -19,7 +19,9 @@ def write_sources(folder: Path, clips: Mapping[str, Path]) -> dict[str, Path]:
     return write_clips(folder, clips) | write_scenes(folder)
 
 
-def decode_all(mutants: Iterable[Mutant], sources: Mapping[str, Path]) -> Iterator[tuple[Mutant, str, Outcome]]:
+def decode_all(
+    mutants: Iterable[Mutant], sources: Mapping[str, Path]
+) -> Iterator[tuple[Mutant, str, Outcome]]:
     """Each mutant, each channel that its media are for, and what came of it."""
     with LimitedDecoder() as decoder, TemporaryDirectory() as temporary:
         for mutant in mutants:
@@ -54,9 +56,7 @@ def main() -> None:
         sources = write_sources(Path(temporary), _clips())
         count = chosen.count if chosen.only is None else chosen.only + 1
         mutants = [
-            mutant
-            for mutant in plan(count, sources, chosen.seed)
-            if chosen.only in (None, mutant.number)
+            mutant for mutant in plan(count, sources, chosen.seed) if chosen.only in (None, mutant.number)
         ]
         if chosen.keep is not None:
             chosen.keep.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import av
@@ -21,7 +22,7 @@ def write_clips(folder: Path, clips: Mapping[str, Path]) -> dict[str, Path]:
     """Write media files, of less than 300 kB each; by name."""
     written = [cut(clips[f"demo.{ending}"], folder / f"demo.{ending}") for ending in CUT]
     written.append(cut(clips["bigbuckbunny.mp4"], folder / "bunny.mp4", seconds=0.3))
-    for name, size in (*STARTS.items(), *((name, 60_000) for name in WHOLE)):
+    for name, size in (*STARTS.items(), *((name, 60_000) for name in WHOLE if name in clips)):
         written.append(folder / name)
         written[-1].write_bytes(clips[name].read_bytes()[:size])
     written.append(write_video(folder / "frames.mp4", 50, "libx264"))
@@ -53,6 +54,7 @@ def cut(source: Path, target: Path, seconds: float = SECONDS) -> Path:
     return target
 
 
+@cache
 def blank_picture(width: int, height: int, mode: str = "L") -> bytes:
     """A PNG of zeros: small, and large when it is read."""
     file = io.BytesIO()

@@ -54,7 +54,11 @@ class LimitedDecoder:
         assert process.stdout is not None
         Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak counts from here
         before = _memory(process.pid, "VmRSS")
-        question = {"channel": channel, "sample_id": sample_id, "media": {k: str(v) for k, v in media.items()}}
+        question = {
+            "channel": channel,
+            "sample_id": sample_id,
+            "media": {k: str(v) for k, v in media.items()},
+        }
         started = time.monotonic()
         process.stdin.write(json.dumps(question) + "\n")
         process.stdin.flush()
@@ -85,7 +89,8 @@ class LimitedDecoder:
             )
             assert self._process.stdout is not None
             ready = select.select([self._process.stdout], [], [], _START_SECONDS)[0]
-            assert ready and self._process.stdout.readline() == "ready\n"
+            assert ready
+            assert self._process.stdout.readline() == "ready\n"
         return self._process
 
     def _end(self) -> None:
@@ -117,7 +122,11 @@ def problem(decoded: object) -> str | None:
         return f"timestamps {times}"
     if np.any(np.diff(times) < 0):
         return "timestamps that fall"
-    for name, number in (("duration", decoded.duration), ("fps", decoded.fps), ("n_frames", decoded.n_frames)):
+    for name, number in (
+        ("duration", decoded.duration),
+        ("fps", decoded.fps),
+        ("n_frames", decoded.n_frames),
+    ):
         if number is not None and not 0 < number < float("inf"):
             return f"{name} {number}"
     for name, tensor in decoded.tensors.items():

@@ -298,7 +298,21 @@ SOME_FILES: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "wav format": ((".wav",), wav_format),
     "picture size": ((".gif", ".avi", ".m1v", ".mpg", ".mp4", ".mkv", ".webm"), picture_size),
 }
-ENDINGS = (".mp4", ".mkv", ".avi", ".wav", ".mp3", ".gif", ".h264", ".aac", ".txt", ".png", ".y4m", ".yuv", "")
+ENDINGS = (
+    ".mp4",
+    ".mkv",
+    ".avi",
+    ".wav",
+    ".mp3",
+    ".gif",
+    ".h264",
+    ".aac",
+    ".txt",
+    ".png",
+    ".y4m",
+    ".yuv",
+    "",
+)
 RENAMED, TAKE = "renamed", "take"
 KINDS = (*ANY_FILE, *SOME_FILES, RENAMED, "mp4 fields", "truncated", TAKE, *SCENE_KINDS)
 
