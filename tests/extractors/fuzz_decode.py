@@ -1,6 +1,6 @@
 """Decode mutants in a limited process; a program that tells what came of them, and where a mutant can be had.
 
-PYTHONPATH=. python tests/extractors/fuzz_decode.py [--count 2000] [--seed 5] [--only NUMBER] [--keep FOLDER]
+PYTHONPATH=. python tests/extractors/fuzz_decode.py [--first 0] [--count 2000] [--only NUMBER] [--keep FOLDER]
 """
 
 import shutil
@@ -47,6 +47,7 @@ def main() -> None:
     parser = ArgumentParser()
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int)
     parser.add_argument("--keep", type=Path)
     chosen = parser.parse_args()
@@ -55,9 +56,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         sources = write_sources(Path(temporary), _clips())
         count = chosen.count if chosen.only is None else chosen.only + 1
-        mutants = [
-            mutant for mutant in plan(count, sources, chosen.seed) if chosen.only in (None, mutant.number)
-        ]
+        mutants = plan(count, sources, chosen.seed)[chosen.only or chosen.first :]
         if chosen.keep is not None:
             chosen.keep.mkdir(parents=True)
             for mutant in mutants:

@@ -43,7 +43,7 @@ def test_each_broken_clip_is_stored_or_a_failure(
     assert stored | failed == {f"{mutant.number}/{mutant.source}" for mutant in mutants}
     assert not stored & failed
     assert (report.total, report.done, len(report.failed)) == (NUM_CLIPS, len(stored), len(failed))
-    assert min(len(stored), len(failed)) > 10
+    assert min(len(stored), len(failed)) > 5
     for row in failures:
         assert row["error_type"] in ("MediaError", "MissingTrackError"), row
         assert row["permanent"]
