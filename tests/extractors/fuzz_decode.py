@@ -20,10 +20,10 @@ def write_sources(folder: Path, clips: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def decode_all(
-    mutants: Iterable[Mutant], sources: Mapping[str, Path]
+    mutants: Iterable[Mutant], sources: Mapping[str, Path], decoder: LimitedDecoder
 ) -> Iterator[tuple[Mutant, str, Outcome]]:
     """Each mutant, each channel that its media are for, and what came of it."""
-    with LimitedDecoder() as decoder, TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary:
         for mutant in mutants:
             folder = Path(temporary) / str(mutant.number)
             folder.mkdir()
@@ -53,7 +53,7 @@ def main() -> None:
     chosen = parser.parse_args()
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     slowest, largest = (0.0, ""), (0, "")
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary, LimitedDecoder() as decoder:
         sources = write_sources(Path(temporary), _clips())
         count = chosen.count if chosen.only is None else chosen.only + 1
         mutants = plan(count, sources, chosen.seed)[chosen.only or chosen.first :]
@@ -62,7 +62,7 @@ def main() -> None:
             for mutant in mutants:
                 (chosen.keep / str(mutant.number)).mkdir()
                 print(write(mutant, sources, chosen.keep / str(mutant.number)))
-        for mutant, channel, outcome in decode_all(mutants, sources):
+        for mutant, channel, outcome in decode_all(mutants, sources, decoder):
             counts[mutant.kind][outcome.kind] += 1
             slowest = max(slowest, (outcome.seconds, f"{channel} {mutant.name}"))
             largest = max(largest, (outcome.peak_bytes, f"{channel} {mutant.name}"))

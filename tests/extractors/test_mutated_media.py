@@ -5,6 +5,7 @@ Each mutant that is named in a failure can be had: `fuzz_decode.py --only NUMBER
 
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, Path]) ->
     return write_sources(tmp_path_factory.mktemp("sources"), clips)
 
 
-def outcomes_of(mutants: list[Mutant], sources: dict[str, Path]) -> Counter[str]:
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[LimitedDecoder]:
+    with LimitedDecoder() as running:
+        yield running
+
+
+def outcomes_of(mutants: list[Mutant], sources: dict[str, Path], decoder: LimitedDecoder) -> Counter[str]:
     """How many decodings ended how; fails with the name of everything that did not end well."""
     counts: Counter[str] = Counter()
     bad = []
-    for mutant, channel, outcome in decode_all(mutants, sources):
+    for mutant, channel, outcome in decode_all(mutants, sources, decoder):
         counts[outcome.kind] += 1
         if not outcome.within_limits:
             bad.append(f"{channel} of {mutant}: {outcome}")
@@ -35,27 +42,29 @@ def outcomes_of(mutants: list[Mutant], sources: dict[str, Path]) -> Counter[str]
     return counts
 
 
-def test_broken_media_are_refused_or_read(sources: dict[str, Path]) -> None:
+def test_broken_media_are_refused_or_read(sources: dict[str, Path], decoder: LimitedDecoder) -> None:
     mutants = [mutant for mutant in plan(160, sources) if mutant.kind != LARGE]
     assert {mutant.kind for mutant in mutants} == {*KINDS} - {LARGE}
-    counts = outcomes_of(mutants, sources)
+    counts = outcomes_of(mutants, sources, decoder)
     assert min(counts[FEATURES], counts[REFUSED]) > 100  # neither is all that there is
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_thousand_broken_media(sources: dict[str, Path]) -> None:
-    counts = outcomes_of(plan(2000, sources), sources)
+def test_two_thousand_broken_media(sources: dict[str, Path], decoder: LimitedDecoder) -> None:
+    counts = outcomes_of(plan(2000, sources), sources, decoder)
     assert min(counts[FEATURES], counts[REFUSED]) > 1000
 
 
-def test_whole_media_give_features(sources: dict[str, Path]) -> None:
-    with LimitedDecoder() as decoder:
-        scene = decoder.decode("depth3d", "scene", {"scene": sources["scene"]})
-        clip = decoder.decode("audio", "clip", {"video": sources["demo.mp4"]})
-        missing = decoder.decode("frames", "clip", {"video": sources["demo.mp4"].with_name("absent")})
-        unknown = decoder.decode("taste", "clip", {"video": sources["demo.mp4"]})
-    assert [scene.kind, clip.kind, missing.kind, unknown.kind] == [FEATURES, FEATURES, REFUSED, ELSE]
+def test_whole_media_give_features(sources: dict[str, Path], decoder: LimitedDecoder) -> None:
+    clip = {"video": sources["demo.mp4"]}
+    assert decoder.decode("depth3d", "scene", {"scene": sources["scene"]}).kind == FEATURES
+    assert decoder.decode("audio", "clip", clip).kind == FEATURES
+    assert (
+        decoder.decode("frames", "clip", {"video": sources["demo.mp4"].with_name("absent")}).kind == REFUSED
+    )
+    unknown = decoder.decode("taste", "clip", clip)
+    assert unknown.kind == ELSE
     assert "KeyError" in unknown.message
 
 
