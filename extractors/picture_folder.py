@@ -6,6 +6,9 @@ Pictures are sorted by number, not by name. Other files, hidden files and folder
 """
 
 import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from extractors.rgbd_scene import check_picture
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # what Pillow raises on damaged files
-UNREADABLE = (
+_UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
@@ -68,12 +71,27 @@ def read_picture(path: Path, sample_id: str, hint: str = _AGAIN) -> Picture:
 
     Raises `MediaError` for files that are no picture of 8-bit colours or of a size that no camera takes.
     """
+    with opened_picture(path, ("JPEG", "PNG"), sample_id, hint) as image:
+        if image.mode.startswith("I"):  # 16 bits, of which the conversion makes white
+            reason = f"{path.parent.name}/{path.name} has no 8-bit colours, but numbers such as depths"
+            raise MediaError(sample_id, reason, hint)
+        return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def opened_picture(path: Path, formats: Sequence[str], sample_id: str, hint: str) -> Iterator[Image.Image]:
+    """A picture of a size that cameras have. Raises `MediaError`, also for what its reading in the body raises.
+
+    Args: formats: Pillow's names of what it may be; on some others Pillow runs another program.
+    """
     name = f"{path.parent.name}/{path.name}"
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # a size of which Pillow only warns is refused here too
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=list(formats))
+        with image:
             check_picture((image.height, image.width), sample_id, name, hint)
-            if image.mode.startswith("I"):  # 16 bits, of which the conversion makes white
-                raise MediaError(sample_id, f"{name} has no 8-bit colours, but numbers such as depths", hint)
-            return np.asarray(image.convert("RGB"))
-    except UNREADABLE as error:
+            yield image
+    except _UNREADABLE as error:
         raise MediaError(sample_id, f"{name} cannot be read as a picture", hint) from error

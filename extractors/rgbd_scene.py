@@ -22,6 +22,8 @@ Matrix: TypeAlias = npt.NDArray[np.float64]
 HDF5_SUFFIXES = frozenset({".h5", ".hdf5"})
 MAX_PIXELS = 64_000_000  # of one picture; no camera has more
 MAX_ELONGATION = 8  # long side to short side
+MAX_INTRINSIC = 1e6  # pixels; a focal length is not less than MIN_FOCAL
+MIN_FOCAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def check_picture(
 
 
 def _checked(scene: RgbdScene, sample_id: str) -> RgbdScene:
-    if not np.isfinite(scene.intrinsic).all() or (scene.intrinsic.diagonal()[:2] == 0).any():
+    # the first says no to NaN too
+    sane = (np.abs(scene.intrinsic) < MAX_INTRINSIC).all()
+    if not sane or (np.abs(scene.intrinsic.diagonal()[:2]) < MIN_FOCAL).any():
         raise MediaError(sample_id, "the depth camera's intrinsics are no camera matrix", "export it again")
     if scene.axis_alignment is not None and not np.isfinite(scene.axis_alignment).all():
         raise MediaError(sample_id, "the axis alignment is not finite", "export it again, or remove it")

@@ -11,11 +11,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from extractors.errors import MediaError
-from extractors.picture_folder import UNREADABLE, read_picture
-from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene, check_picture
+from extractors.picture_folder import opened_picture, read_picture
+from extractors.rgbd_scene import DepthPicture, Matrix, RgbdScene
 
 COLOUR, DEPTH, POSE, INTRINSIC = "color", "depth", "pose", "intrinsic"
 FOLDERS = (COLOUR, DEPTH, POSE, INTRINSIC)
@@ -68,15 +67,11 @@ def _numbered(folder: Path, suffixes: tuple[str, ...], sample_id: str) -> dict[i
 
 def _read_depth(path: Path, sample_id: str) -> DepthPicture:
     """(H, W) uint16."""
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        with Image.open(path) as image:
-            check_picture((image.height, image.width), sample_id, name)
-            mode, values = image.mode, np.asarray(image)
-    except UNREADABLE as error:
-        raise MediaError(sample_id, f"{name} cannot be read as a picture", _AGAIN) from error
+    with opened_picture(path, ("PNG",), sample_id, _AGAIN) as image:
+        mode, values = image.mode, np.asarray(image)
     if mode not in _DEPTH_MODES or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
-        raise MediaError(sample_id, f"{name} is no 16-bit picture of depths", _AGAIN)
+        reason = f"{path.parent.name}/{path.name} is no 16-bit picture of depths"
+        raise MediaError(sample_id, reason, _AGAIN)
     return values.astype(np.uint16)
 
 

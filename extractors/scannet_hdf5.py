@@ -6,6 +6,7 @@
 Nothing outside of the file is opened: links and datasets that live in other files are refused.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from extractors.rgbd_scene import Matrix, RgbdScene, check_picture
 
 COLOUR, DEPTH, POSE = "color", "depth", "pose"
 INTRINSIC, ALIGNMENT = "intrinsic/intrinsic_depth", "axis_alignment"
+MAX_FRAMES = 100_000  # an hour of a depth camera; the poses are read at once
+MAX_CHUNK = 2**28  # bytes, unpacked: what is read and held for one picture
 _AGAIN = "write the file again"
 # what h5py raises on damaged or foreign content
 _UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
@@ -39,8 +42,8 @@ def opened_hdf5(path: Path, sample_id: str) -> Iterator[RgbdScene]:
         depth = _dataset(file, DEPTH, (count, None, None), np.uint16, sample_id)
         for name, dataset in ((COLOUR, colour), (DEPTH, depth)):
             check_picture(dataset.shape[1:3], sample_id, name)
-        if count == 0:
-            raise MediaError(sample_id, "the file has no frames", _AGAIN)
+        if not 0 < count <= MAX_FRAMES:
+            raise MediaError(sample_id, f"the file has {count} frames", _AGAIN)
         aligned = _link(file, ALIGNMENT, sample_id) is not None
         yield RgbdScene(
             names=tuple(map(str, range(count))),
@@ -89,6 +92,9 @@ def _dataset(
         wanted_type = "numbers" if dtype is None else dtype.__name__
         reason = f"the dataset {name!r} is {found.dtype} {found.shape}, not {wanted_type} ({wanted_shape})"
         raise MediaError(sample_id, reason, _AGAIN)
+    if found.chunks is not None and math.prod(found.chunks) * found.dtype.itemsize > MAX_CHUNK:
+        reason = f"the dataset {name!r} has chunks of {found.chunks} numbers"
+        raise MediaError(sample_id, reason, "write it with chunks of one frame")
     return found
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from extractors.contract import Decoded, Extractor, Features, Sample
-from extractors.errors import ExtractorError, MediaError
+from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.joint_decoding import decode_together
 from pipelines.extract_rows import RESULTS, Failure, failed_row, result_row, unpacked
 from pipelines.memory_limit import memory_limit
@@ -63,6 +63,9 @@ class Decode:
     def _read(self, sample: Sample, keys: Sequence[_Key]) -> list[Decoded | Failure]:
         with memory_limit(self.memory_bytes):
             read = decode_together([self.extractors[channel] for _, channel in keys], sample)
+        for result in read:
+            if isinstance(result, WeightsError):  # says nothing about the sample
+                raise result
         return [
             _failure(key, result) if isinstance(result, Exception) else result
             for key, result in zip(keys, read, strict=True)

@@ -74,7 +74,7 @@ def kept_licence(channel: str, encoder: dict[str, object]) -> str:
     source = {"manifest": Path("m"), **({"base": "replaced"} if channel == "frames" else {})}
     sets = [f"encoder={json.dumps(encoder)}"] if encoder else []
     config = extract_settings(channel, None, source, sets)
-    store.register(_feature_set("d", extractor_of(channel, config).spec, config))
+    store.register(_feature_set("d", extractor_of(channel, config)))
     (row,) = store.query("SELECT licence FROM feature_sets").to_pylist()
     return str(row["licence"])
 
