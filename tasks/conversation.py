@@ -30,18 +30,24 @@ def conversation_turns(messages: Sequence[Message], place: Place) -> list[tuple[
     if not kept or len(kept) % 2 or any(m.role != ("human", "gpt")[i % 2] for i, m in enumerate(kept)):
         raise place.error("conversations: human and gpt do not take turns")
     first, *others = [message.value for message in kept]
-    if not any(placeholder in first for placeholder in _PLACEHOLDERS):
+    if not _has_placeholder(first):
         raise place.error("conversations.0: it has no <image> for the video to stand at")
-    for index, text in enumerate(others, start=1):
-        if any(placeholder in text for placeholder in _PLACEHOLDERS):
-            raise place.error(f"conversations.{index}: only the first question may have an <image>")
     texts = [_without_placeholders(first), *others]
+    for index, text in enumerate(texts):
+        if _has_placeholder(text):
+            raise place.error(
+                f"conversations.{index}: the video can stand only once, before the first question"
+            )
     return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _has_placeholder(text: str) -> bool:
+    return any(placeholder in text for placeholder in _PLACEHOLDERS)
 
 
 def _without_placeholders(text: str) -> str:
     usual = text.removeprefix("<image>\n")
-    if usual != text and not any(placeholder in usual for placeholder in _PLACEHOLDERS):
+    if usual != text and not _has_placeholder(usual):
         return usual
     # The release removes <video> where there is one, and <image> only where there is none.
     placeholder = next(name for name in _PLACEHOLDERS if name in text)

@@ -77,7 +77,7 @@ def load(root: Path) -> tuple[list[TaskSample], list[Instruction]]:
                 question=prompt(entry.question, entry.candidates),
                 answer=LETTERS[entry.candidates.index(entry.answer)],
                 chance=1 / len(entry.candidates),
-                attributes=as_json({"options": entry.candidates}),
+                attributes=as_json({"options": entry.candidates, "answer_text": entry.answer}),
             )
             collected.add(place, instruction)
     return collected.lists()
