@@ -7,6 +7,9 @@ video token (see `sequence_assembly`). Errors name the sample where its `sample_
 Labels follow the release, quirk included: assistant turns are trained whole, header and end marker too.
 System and user turns are masked, except that every line break, `<|im_start|>` and `<|im_end|>` token keeps
 its label.
+
+A prompt of evaluation has another quirk of the release: in a history, an empty answer or an empty later question is
+the bare header of its turn, without an end marker.
 """
 
 from collections.abc import Sequence
@@ -36,12 +39,10 @@ def training_example(
     White space around the first question is dropped, as in the release's training (not in its evaluation).
     Raises `PromptError` when a turn has no answer or a text holds a placeholder.
     """
-    _check_turns(turns, len(turns), sample_id)
-    (first_question, first_answer), *later = turns
     kept_ids = {_marker_id(tokenizer, text) for text in ("\n", TURN_START, TURN_END)}
     input_ids: list[int] = []
     labels: list[int] = []
-    for role, text in _segments([(first_question.strip(), first_answer), *later]):
+    for role, text in _training_segments(turns, sample_id):
         ids = _encode(tokenizer, text, video_token_id, sample_id)
         input_ids += ids
         labels += ids if role == "assistant" else [i if i in kept_ids else IGNORED_LABEL for i in ids]
@@ -63,11 +64,24 @@ def evaluation_prompt(
     return insert_video(ids, [], video_token_id, num_video_tokens, sample_id=sample_id)[0]
 
 
+def training_text(turns: Sequence[Turn], sample_id: str | None = None) -> str:
+    """What training reads as a string, with the placeholder where the video goes. Errors as above."""
+    return "".join(text for _, text in _training_segments(turns, sample_id))
+
+
 def prompt_text(turns: Sequence[Turn], sample_id: str | None = None) -> str:
     """The evaluation prompt as a string, with the placeholder where the video goes. Errors as above."""
     _check_turns(turns, len(turns) - 1, sample_id)
     *history, (question, _) = turns
-    return "".join(text for _, text in _segments([*history, (question, None)]))
+    segments = _segments([(asked, answer or None) for asked, answer in history] + [(question, None)])
+    empty = _turn_text("user", "")
+    return "".join(_turn_text("user", None) if text == empty else text for _, text in segments)
+
+
+def _training_segments(turns: Sequence[Turn], sample_id: str | None) -> list[tuple[str, str]]:
+    _check_turns(turns, len(turns), sample_id)
+    (first_question, first_answer), *later = turns
+    return _segments([(first_question.strip(), first_answer), *later])
 
 
 def _segments(turns: Sequence[Turn]) -> list[tuple[str, str]]:
@@ -76,13 +90,13 @@ def _segments(turns: Sequence[Turn]) -> list[tuple[str, str]]:
     for index, (question, answer) in enumerate(turns):
         video = f"{PLACEHOLDER}\n" if index == 0 else ""
         segments.append(("user", _turn_text("user", video + question)))
-        opened = f"{TURN_START}assistant\n"
-        segments.append(("assistant", opened if answer is None else _turn_text("assistant", answer)))
+        segments.append(("assistant", _turn_text("assistant", answer)))
     return segments
 
 
-def _turn_text(role: str, text: str) -> str:
-    return f"{TURN_START}{role}\n{text}{TURN_END}\n"
+def _turn_text(role: str, text: str | None) -> str:
+    opened = f"{TURN_START}{role}\n"
+    return opened if text is None else f"{opened}{text}{TURN_END}\n"
 
 
 def _encode(

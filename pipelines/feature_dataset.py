@@ -168,9 +168,8 @@ class FeatureDataset(Dataset[Example]):
         # Texts are short and few beside features: they are encoded once.
         self._texts: list[tuple[list[int], list[int]]] = []
         for item, frames in zip(self.instructions, num_frames.tolist(), strict=True):
-            turns = [(item.question, item.answer)]
             count = num_video_tokens(frames, tokens_per_frame, newline)
-            text = (tokenizer, turns, video_token_id, count, item.sample_id)
+            text = (tokenizer, item.turns, video_token_id, count, item.sample_id)
             self._texts.append(training_example(*text) if for_training else (evaluation_prompt(*text), []))
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ from tasks.instruction import Instruction
 
 MANIFEST = "manifest.parquet"
 INSTRUCTIONS = "instructions.parquet"
+_INSTRUCTIONS_AT_ONCE = 4096
 _ROOT_KEY = b"pave_media_root"
 _TYPES = {"duration": pa.float64(), "fps": pa.float64(), "n_frames": pa.int64(), "audio_streams": pa.int64()}
 _SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(SampleRow)])
@@ -105,8 +106,7 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if questions is not None and instructions is not None:
-            rows = pa.Table.from_pylist([asdict(question) for question in questions], _INSTRUCTION_SCHEMA)
-            _write(rows, instructions)
+            _write_instructions(questions, instructions)
         write_manifest(manifest, config.out / MANIFEST)
     except OSError as error:
         reason = f"cannot write the manifest to {config.out}: {error.strerror}"
@@ -256,6 +256,16 @@ def _row(item: MediaItem, root: Path, dataset: str) -> tuple[SampleRow, list[Unu
         for role, error in sorted(found.errors.items())
     ]
     return row, broken
+
+
+def _write_instructions(questions: Sequence[Instruction], path: Path) -> None:
+    """Write them some thousand at a time: as rows they are larger than as records."""
+    temporary = path.with_name(f".{path.name}.part")
+    with pq.ParquetWriter(temporary, _INSTRUCTION_SCHEMA) as writer:
+        for start in range(0, len(questions), _INSTRUCTIONS_AT_ONCE):
+            rows = [asdict(question) for question in questions[start : start + _INSTRUCTIONS_AT_ONCE]]
+            writer.write_table(pa.Table.from_pylist(rows, _INSTRUCTION_SCHEMA))
+    os.replace(temporary, path)
 
 
 def _write(table: pa.Table, path: Path) -> None:

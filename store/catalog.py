@@ -57,7 +57,7 @@ SCHEMAS: dict[TableName, pa.Schema] = {
     "instructions": _schema(
         {"dataset": _text, "instruction_id": _text, "sample_id": _text, "split": _text}
         | {"question_type": _text, "question": _text, "answer": _text, "commit_seq": _whole},
-        {"chance": _real},
+        {"chance": _real, "history": _text, "accepted_answers": _text, "attributes": _text},
     ),
     "feature_sets": _schema(
         _FEATURE_SET_KEY

@@ -110,6 +110,9 @@ class InstructionRow:
 
     Attributes:
         chance: accuracy of guessing, None for open answers.
+        history: JSON list of [question, answer], the earlier turns of the dialog.
+        accepted_answers: JSON list of every reference, where it is not `answer` alone.
+        attributes: JSON object of what else scores and the dataset's official result files need.
     """
 
     instruction_id: str
@@ -120,3 +123,6 @@ class InstructionRow:
     question: str
     answer: str
     chance: float | None = None
+    history: str | None = None
+    accepted_answers: str | None = None
+    attributes: str | None = None

@@ -5,11 +5,27 @@ from typing import Any
 
 from tasks.instruction import TaskError
 
-TASKS = {"sidecue": "tasks.sidecue"}
+TASKS = {
+    "avqa": "tasks.avqa",
+    "avsd": "tasks.avsd",
+    "egoexo4d": "tasks.egoexo4d",
+    "llava_video_178k": "tasks.llava_video_178k",
+    "mlvu": "tasks.mlvu",
+    "music_avqa": "tasks.music_avqa",
+    "mvbench": "tasks.mvbench",
+    "scanqa": "tasks.scanqa",
+    "sidecue": "tasks.sidecue",
+    "sqa3d": "tasks.sqa3d",
+    "videomme": "tasks.videomme",
+}
 
 
 def task_module(name: str) -> Any:
-    """The module of a task; it has ``DATASET`` and ``load(root)``. Raises TaskError, naming the known tasks."""
+    """The module of a task.
+
+    It has ``DATASET`` and ``load(root)``; those of published datasets also ``CHANNELS``, ``SOURCE`` and
+    ``LICENCE``. Raises TaskError, naming the known tasks.
+    """
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; choose one of: {', '.join(sorted(TASKS))}")
     return import_module(TASKS[name])

@@ -9,7 +9,7 @@ from tiny_patch import golden_folder
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pave_model.chat_text import evaluation_prompt, prompt_text, training_example
+from pave_model.chat_text import evaluation_prompt, prompt_text, training_example, training_text
 from pave_model.errors import PromptError
 
 VIDEO_ID = 300
@@ -110,6 +110,21 @@ def test_only_training_strips_the_first_question(tokenizer: PreTrainedTokenizerF
     tight = [("why", "so"), (" and ", "no")]
     assert training_example(tokenizer, spaced, VIDEO_ID, 1) == training_example(tokenizer, tight, VIDEO_ID, 1)
     assert "<image>\n  why \n<|im_end|>" in prompt_text(spaced)
+
+
+def test_only_a_prompt_leaves_empty_turns_open() -> None:
+    dialog: list[tuple[str, str | None]] = [("", ""), ("", "no"), ("why", "so")]
+    head = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\n<|im_end|>\n"
+    )
+    assert prompt_text(dialog) == (
+        head + "<|im_start|>assistant\n<|im_start|>user\n<|im_start|>assistant\nno<|im_end|>\n"
+        "<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert training_text(dialog[:2]) == (
+        head + "<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\n<|im_end|>\n"
+        "<|im_start|>assistant\nno<|im_end|>\n"
+    )
 
 
 @pytest.mark.parametrize(

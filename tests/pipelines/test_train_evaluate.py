@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from ml_dtypes import bfloat16
 from tiny_base import TOKENS, VISION, WIDTH, write_tiny_base
+from transformers import AutoTokenizer
 
 from pave_model.config import LoraSettings
 from pave_model.errors import PromptError
 from pipelines.config import DataConfig, EvaluateConfig, FusionSizes, TrainConfig
 from pipelines.errors import ManifestError, MissingFeaturesError, RunError
 from pipelines.evaluate import evaluate
+from pipelines.feature_dataset import FeatureDataset, open_source, read_instructions
 from pipelines.train import train
 from store import Features, FeatureSetRecord, FeatureStore, TensorLayout
 
@@ -174,3 +177,23 @@ def test_wrong_splits_types_and_files_are_named(world: Path, tmp_path: Path) -> 
     settings = data(world, "train").model_copy(update={"instructions": broken})
     with pytest.raises(ManifestError, match=r"broken.parquet is no instructions file"):
         train(training(world, tmp_path / "run", data=settings))
+
+
+def test_a_dialog_s_earlier_turns_are_learned_and_given(world: Path) -> None:
+    data = DataConfig(store=str(world / "store"), instructions=world / "instructions.parquet", split="train")
+    (item, *_) = read_instructions(data)
+    dialog = replace(item, history=json.dumps([["Which colour", "red"], ["Which", ""]]))
+    source = open_source(data, "toy", ["audio"])
+    tokenizer = AutoTokenizer.from_pretrained(world / "base")
+    video_token_id = tokenizer.convert_tokens_to_ids("<video>")
+    texts = []
+    for for_training in (True, False):
+        dataset = FeatureDataset([dialog], source, tokenizer, video_token_id, "grid", for_training)
+        texts.append(tokenizer.decode(dataset[0]["input_ids"]).replace("<video>", ""))
+    head = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n\nWhich colour<|im_end|>\n"
+    first = "<|im_start|>assistant\nred<|im_end|>\n<|im_start|>user\nWhich<|im_end|>\n"
+    last = f"<|im_start|>user\n{item.question}<|im_end|>\n<|im_start|>assistant\n"
+    assert texts == [
+        f"{head}{first}<|im_start|>assistant\n<|im_end|>\n{last}{item.answer}<|im_end|>\n",
+        f"{head}{first}<|im_start|>assistant\n{last}",
+    ]
