@@ -7,18 +7,20 @@ warm. What takes turns, in an order that is reversed each time:
     pipeline        `pipelines.extract.extract` from a manifest into a fresh store, from call to return: planning,
                     workers, parts, checks and commits count. Ray runs already, and one run before is not measured
     loop            one process decodes, encodes on torch's default threads and saves a `.pt`, clip by clip
-    decode_alone    the extractor's `decode` in as many warm processes as there are cores, nothing kept
-    encode_alone    `encode` in one process on as many threads as there are cores, of decoded clips in memory
-    decode_alone_1core, encode_alone_1thread    the same in one process and one thread
+    decode_alone    the extractor's `decode` in warm processes of one thread each, nothing kept
+    encode_alone    `encode` in one process, of decoded clips in memory
+    decode_whole, encode_whole    on the CPU only: the same with the whole machine
 
-Each has a rate, the median of its turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a
-second), and
+On the CPU the two stages share the cores, so each alone has half of them, as many as it has of a machine that both keep
+busy; with an accelerator decoding has all cores and encoding the accelerator. Each has a rate, the median of its
+turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a second), and
 
     pipeline/CHANNEL/vs_loop        of the pipeline over that of the loop
-    pipeline/CHANNEL/vs_limit       over the slower of decode_alone and encode_alone, each of which has the whole
-                                    machine: near 1 only where the encoder has a device of its own
-    pipeline/CHANNEL/vs_shared      on the CPU only: over what the same cores can do when they decode and encode in
-                                    turn without any loss, 1 / (1 / decode_alone + 1 / encode_alone)
+    pipeline/CHANNEL/vs_limit       over the slower of decode_alone and encode_alone
+    pipeline/CHANNEL/vs_shared      on the CPU only: over what the cores can do when they decode and encode in turn
+                                    without any loss, 1 / (1 / decode_whole + 1 / encode_whole)
+    pipeline/CHANNEL/vs_whole       on the CPU only: over the slower of decode_whole and encode_whole, which both
+                                    together cannot reach
     pipeline/CHANNEL/spread         slowest over fastest turn of the pipeline; near 1 on a quiet machine
 
 The encoders are the small random ones that `pave extract` has without weights; `--encoder large` takes random ones
@@ -167,40 +169,42 @@ class Extraction:
         count = len(self.samples)
         # as many different clips as there are, so that both halves do the same work
         held = [extractor.decode(sample) for sample in self.samples[: len(MINUTE_CLIPS) + 1]]
-        some = self.samples[: -(-count // CORES)]
-        pool, one = (DecodePool(self.extractor(), number, self.samples[0]) for number in (CORES, 1))
-        ways: dict[str, tuple[int, Callable[[], object]]] = {
-            "pipeline": (count, self.run_pipeline),
-            "loop": (count, lambda: self.run_loop(extractor)),
-            "decode_alone": (count, lambda: pool.run(self.samples)),
-            "encode_alone": (count, lambda: run_encode(extractor, held, count, CORES)),
-            "decode_alone_1core": (len(some), lambda: one.run(some)),
-            "encode_alone_1thread": (len(some), lambda: run_encode(extractor, held, len(some), 1)),
+        on_cpu = self.device == "cpu"
+        share = max(1, CORES // 2) if on_cpu else CORES
+        pools = {number: DecodePool(self.extractor(), number, self.samples[0]) for number in {share, CORES}}
+        ways: dict[str, Callable[[], object]] = {
+            "pipeline": self.run_pipeline,
+            "loop": lambda: self.run_loop(extractor),
+            "decode_alone": lambda: pools[share].run(self.samples),
+            "encode_alone": lambda: run_encode(extractor, held, count, share),
         }
+        if on_cpu:
+            ways["decode_whole"] = lambda: pools[CORES].run(self.samples)
+            ways["encode_whole"] = lambda: run_encode(extractor, held, count, CORES)
         self.check(extractor)  # and warms all of it
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(turns):
             for name in list(ways)[:: -1 if turn % 2 else 1]:
-                num_clips, call = ways[name]
                 start = time.perf_counter()
-                call()
-                rates[name].append(num_clips / (time.perf_counter() - start))
+                ways[name]()
+                rates[name].append(count / (time.perf_counter() - start))
                 print(f"{self.channel} {name}: {rates[name][-1]:.2f} clips/s", file=sys.stderr, flush=True)
-        pool.close()
-        one.close()
+        for pool in pools.values():
+            pool.close()
         return self.summary(rates)
 
     def summary(self, rates: dict[str, list[float]]) -> dict[str, float]:
         """Medians and ratios by name."""
         rate = {name: statistics.median(values) for name, values in rates.items()}
-        decode, encode = rate["decode_alone"], rate["encode_alone"]
         found = {
-            "vs_limit": rate["pipeline"] / min(decode, encode),
+            "vs_limit": rate["pipeline"] / min(rate["decode_alone"], rate["encode_alone"]),
             "vs_loop": rate["pipeline"] / rate["loop"],
             "spread": min(rates["pipeline"]) / max(rates["pipeline"]),
         }
         if self.device == "cpu":
+            decode, encode = rate["decode_whole"], rate["encode_whole"]
             found["vs_shared"] = rate["pipeline"] * (1 / decode + 1 / encode)
+            found["vs_whole"] = rate["pipeline"] / min(decode, encode)
         result = {f"pipeline/{self.channel}/{name}": value for name, value in found.items()}
         mean_seconds = self.media_seconds / len(self.samples)
         for name, value in rate.items():
