@@ -52,6 +52,7 @@ class OpenClip:
         self.sample_id = sample_id
         self.container: Any = _open(path, sample_id)
         self._find_tracks()
+        self._check_index()
 
     def __enter__(self) -> "OpenClip":
         return self
@@ -109,6 +110,15 @@ class OpenClip:
                 return chain([packet], packets)
         self.reopen()
         return self.packets([self.video])
+
+    def _check_index(self) -> None:
+        """An index of millions of packets that are not there keeps FFmpeg busy for minutes when it goes back."""
+        size = self.path.stat().st_size
+        for track in self.container.streams:
+            if len(track.index_entries) > size:
+                self.container.close()
+                reason = f"its index names {len(track.index_entries):,} packets in a file of {size:,} bytes"
+                raise MediaError(self.sample_id, reason, "the header is damaged; copy or download it again")
 
     def _find_tracks(self) -> None:
         tracks = self.container.streams
