@@ -1,6 +1,6 @@
 """Decode mutants in a limited process; a program that tells what came of them, and where a mutant can be had.
 
-PYTHONPATH=.:tests:tests/extractors python tests/extractors/fuzz_decode.py [--first 0] [--count N] [--only N] [--keep DIR]
+(with PYTHONPATH=.:tests:tests/extractors) fuzz_decode.py [--first 0] [--count 2000] [--only NUMBER] [--keep FOLDER]
 """
 
 import shutil

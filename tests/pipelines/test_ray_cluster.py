@@ -50,7 +50,8 @@ def test_two_nodes_share_an_extraction(world: Path, tmp_path: Path, cluster: str
     assert on_cluster.returncode == 0, errors
     assert "32 samples, 0 were done, 32 done now" in output
     alone = start_pave(tmp_path, *command, "--store", "alone")
-    assert alone.wait(timeout=180) == 0
+    alone.communicate(timeout=180)
+    assert alone.returncode == 0
 
     stores = [FeatureStore.open(tmp_path / name, create=False) for name in ("cluster", "alone")]
     ours, theirs = (store.snapshot().feature_set("sidecue", "audio") for store in stores)
