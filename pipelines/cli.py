@@ -19,6 +19,7 @@ from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
+from pipelines.recipes_command import recipes
 from pipelines.store_commands import store
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
@@ -321,6 +322,7 @@ pave.add_command(compare)
 pave.add_command(doctor)
 pave.add_command(profile)
 pave.add_command(plan)
+pave.add_command(recipes)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)
 
