@@ -175,7 +175,9 @@ def prepare(**options: Any) -> None:
 @click.option("--retry-failed", is_flag=True, default=None, help="Try again what failed for good.")
 @click.option("--max-failure-fraction", type=float, help="Largest share of unusable media. [default: 0.1]")
 @click.option("--encoders", type=int, help="Number of encode workers. [default: 1]")
-@click.option("--config", "recipe", type=folder_option, help="YAML with the settings; options override it.")
+@click.option(
+    "--config", "recipe", type=folder_option, help="YAML with the settings, or a recipe of `pave train`."
+)
 @set_option
 def extract(channels: str, recipe: Path | None, sets: tuple[str, ...], **options: Any) -> None:
     """Extract the features of CHANNELS into a store; what is there already is not done again.

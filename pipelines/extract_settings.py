@@ -122,7 +122,7 @@ def _sorted_options(
 def _recipe_settings(channels: Sequence[str], recipe: Path) -> dict[str, Any]:
     """The settings in the file: of an extraction, or those that the recipe of a training has for its features."""
     values = read_yaml(recipe)
-    if "features" not in values:
+    if values.get("features") is None:
         return values
     training = checked(TrainConfig, values, str(recipe))
     assert training.features is not None
