@@ -20,7 +20,8 @@ class FusionConfig(BaseModel):
     projector, `output_dim` that of the LLM. `hidden_dim` must be a multiple of `num_heads`. `value_projection`
     "tied" uses the keys as values, "untied" gives values a projection of their own. `rotary` rotates queries and
     keys by their place in time and space; it needs heads of 128 channels and square grids of tokens.
-    `time_radius` in seconds aligns the channel by time; None splits it evenly over the key frames.
+    `time_radius` in seconds aligns the channel by time; None splits it evenly over the key frames. `first_token`
+    leaves out the tokens of a time step before it: 1 is the class token of `dense`, which published patches skip.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class FusionConfig(BaseModel):
     value_projection: Literal["tied", "untied"] = "tied"
     rotary: bool = False
     time_radius: float | None = Field(default=None, ge=0)
+    first_token: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _heads_divide_hidden_dim(self) -> "FusionConfig":

@@ -119,6 +119,7 @@ class FusionModule(nn.Module):
         value_projection: ValueProjection = "tied",
         rotary: bool = False,
         time_radius: float | None = None,
+        first_token: int = 0,
         attention: AttentionBackend = "auto",
     ) -> None:
         super().__init__()
@@ -132,6 +133,7 @@ class FusionModule(nn.Module):
         self.num_heads = num_heads
         self.rotary = rotary
         self.time_radius = time_radius
+        self.first_token = first_token
         self.attention: AttentionBackend = attention
         self.input_mapping = nn.Linear(side_dim, embed_dim)
         self.query_input_mapping = nn.Linear(query_dim, hidden_dim)
@@ -178,13 +180,15 @@ class FusionModule(nn.Module):
     ) -> SideBatch:
         """Check a padded batch, drop its padding and align it with the key frames.
 
-        `side` (B, T_pad, S_k, C_s): side-channel tokens. `lengths` (B,) int64: valid steps T of each sample;
-        steps past them are never read, whatever they hold. `queries` (B, F, S, C_v): key-frame tokens. Lengths
-        and times on an accelerator cost a synchronisation. `step_times` (B, T_pad) and `frame_times` (B, F)
-        float64 seconds: read where `time_radius` is set. `sample_ids` let errors name the sample.
+        `side` (B, T_pad, S_k, C_s): side-channel tokens; those of a step before `first_token` are left out.
+        `lengths` (B,) int64: valid steps T of each sample; steps past them are never read, whatever they hold.
+        `queries` (B, F, S, C_v): key-frame tokens. Lengths and times on an accelerator cost a synchronisation.
+        `step_times` (B, T_pad) and `frame_times` (B, F) float64 seconds: read where `time_radius` is set.
+        `sample_ids` let errors name the sample.
 
         Raises `PatchInputError` when shapes do not fit, a sample has no step, or values are not finite.
         """
+        side = side[:, :, self.first_token :]
         self._check_shapes(side, lengths, queries)
         lengths = lengths.cpu()
         num_frames, num_tokens = queries.shape[1:3]

@@ -56,11 +56,13 @@ class ReleasedCheckpoint:
     file_hashes: Mapping[str, str]
 
     def patch_config(self, base: str, channel: str) -> PatchConfig:
-        """The patch's configuration on `base`. Raises `CheckpointError` for a name that no channel can have."""
+        """The patch's configuration on `base`. Raises `CheckpointError` for a name that no channel can have.
+
+        Dense frames have their class token left out, as the release does when it loads them.
+        """
+        fusion = self.fusion.model_copy(update={"first_token": int(channel == "dense")})
         try:
-            return PatchConfig(
-                base=base, channels={channel: self.fusion}, lora=self.lora, newline=self.newline
-            )
+            return PatchConfig(base=base, channels={channel: fusion}, lora=self.lora, newline=self.newline)
         except ValidationError as error:
             raise CheckpointError(
                 f"channel {channel!r} or base {base!r} is no usable name; name the channel in lower case, such as audio"

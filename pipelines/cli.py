@@ -19,6 +19,7 @@ from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
+from pipelines.recipes_command import recipes
 from pipelines.store_commands import store
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
@@ -174,7 +175,9 @@ def prepare(**options: Any) -> None:
 @click.option("--retry-failed", is_flag=True, default=None, help="Try again what failed for good.")
 @click.option("--max-failure-fraction", type=float, help="Largest share of unusable media. [default: 0.1]")
 @click.option("--encoders", type=int, help="Number of encode workers. [default: 1]")
-@click.option("--config", "recipe", type=folder_option, help="YAML with the settings; options override it.")
+@click.option(
+    "--config", "recipe", type=folder_option, help="YAML with the settings, or a recipe of `pave train`."
+)
 @set_option
 def extract(channels: str, recipe: Path | None, sets: tuple[str, ...], **options: Any) -> None:
     """Extract the features of CHANNELS into a store; what is there already is not done again.
@@ -321,6 +324,7 @@ pave.add_command(compare)
 pave.add_command(doctor)
 pave.add_command(profile)
 pave.add_command(plan)
+pave.add_command(recipes)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)
 

@@ -6,10 +6,10 @@ are separate fields; only identity goes into fingerprints.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from extractors.audio import AudioConfig
@@ -20,6 +20,7 @@ from extractors.frames import FramesConfig
 from pave_model.config import LoraSettings, NewlinePosition, PatchExecution
 from pave_model.sequence_assembly import TooLong
 from pipelines.errors import PipelineError
+from pipelines.yaml_file import read_yaml as read_yaml
 
 # Small towers with random weights, so that extraction can be tried without a download. Their features hold a
 # little information about the media; for real features give the published weights.
@@ -228,6 +229,9 @@ class FusionSizes(Settings):
     time_radius: float | None = Field(
         default=None, ge=0, description="seconds: align by time; null: evenly, as the published patches"
     )
+    first_token: int = Field(
+        default=0, ge=0, description="of a time step; 1 leaves out the class token of dense, as published"
+    )
 
 
 class DataConfig(Settings):
@@ -254,9 +258,32 @@ class DataConfig(Settings):
     )
 
 
+class PublishedScore(Settings):
+    """A score that was published for a recipe.
+
+    `metric` is named as by the task's scorer, its group behind a comma; on other benchmarks as published. `value` is
+    in percent, of captions times 100. `source` tells where it stands.
+    """
+
+    metric: str = Field(min_length=1)
+    value: float = Field(allow_inf_nan=False)
+    source: str = Field(min_length=1)
+
+
 class TrainConfig(Settings):
     """One training of a patch. The defaults of the optimizer are those of the published patches."""
 
+    name: str | None = Field(default=None, description="of the recipe, for lists")
+    task: str | None = Field(
+        default=None, description="dataset that PAVE knows and this trains on, for lists"
+    )
+    published: tuple[PublishedScore, ...] = Field(
+        default=(), description="what the original run scored; empty: not known"
+    )
+    features: ChannelEncoders | None = Field(
+        default=None,
+        description="encoders of the channels, for `pave extract --config`; those of frames lack their base",
+    )
     base: str = Field(description="folder or hub id of the base, in the transformers layout")
     out: Path = Field(description="the run folder; must not exist yet")
     data: DataConfig
@@ -281,6 +308,16 @@ class TrainConfig(Settings):
     seed: int = 42
     loader_workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _frames_of_the_base(cls, values: Any) -> Any:
+        """Key frames come from the tower of `base`, also where that is overridden."""
+        features = values.get("features") if isinstance(values, Mapping) else None
+        if not isinstance(features, Mapping) or not isinstance(features.get("frames"), Mapping):
+            return values
+        frames = {"base": values.get("base"), **features["frames"]}
+        return {**values, "features": {**features, "frames": frames}}
 
 
 class EvaluateConfig(Settings):
@@ -323,17 +360,6 @@ def load_yaml(path: Path, schema: type[AnySettings], **overrides: Any) -> AnySet
     Raises PipelineError in one line when the file cannot be read or does not fit.
     """
     return checked(schema, {**read_yaml(path), **overrides}, str(path))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises PipelineError in one line when there is none."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path} must hold a mapping of settings")
-    return content
 
 
 def checked(schema: type[AnySettings], values: dict[str, Any], where: str) -> AnySettings:

@@ -15,10 +15,12 @@ from pipelines.config import (
     SMALL_RANDOM_EXO,
     ExtractConfig,
     ExtractTogetherConfig,
+    TrainConfig,
     checked,
     read_yaml,
 )
 from pipelines.errors import PipelineError
+from pipelines.manifest import MANIFEST
 from pipelines.setting_overrides import override
 
 # Options that are settings of encoders: option -> channels.
@@ -44,12 +46,14 @@ def extract_settings(
 ) -> ExtractConfig:
     """The channel's settings: those of the YAML file `recipe`, then `options`, then `assignments`.
 
+    The recipe of a training with `features` gives their store and encoders, and the manifest of its instructions.
+
     Args: options: those given on the command line, by the name of their setting or encoder setting.
 
     Raises PipelineError in one line for settings that do not fit the channel or each other.
     """
     where = f"pave extract {channel}" if recipe is None else str(recipe)
-    values, encoder, assignments = _sorted_options(recipe, options, assignments)
+    values, encoder, assignments = _sorted_options([channel], recipe, options, assignments)
     for name in encoder:
         if channel not in _ENCODER_OPTIONS[name]:
             raise PipelineError(f"{_flag(name)} is for {_owners(name)}, not for {channel}")
@@ -72,7 +76,7 @@ def together_settings(
         extractor_class(channel)  # is there such a channel?
     if len(set(channels)) != len(channels):
         raise PipelineError(f"{where} names a channel twice")
-    values, encoder, assignments = _sorted_options(recipe, options, assignments)
+    values, encoder, assignments = _sorted_options(channels, recipe, options, assignments)
     encoders: dict[str, Any] = {**values.get("channels", {})}
     for name, value in encoder.items():
         owners = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
@@ -98,10 +102,10 @@ def random_channels(encoders: Mapping[str, BaseModel]) -> list[str]:
 
 
 def _sorted_options(
-    recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
+    channels: Sequence[str], recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any], Sequence[str]]:
     """The settings of recipe and options that are no encoder's, those that are, and the assignments."""
-    values = read_yaml(recipe) if recipe is not None else {}
+    values = _recipe_settings(channels, recipe) if recipe is not None else {}
     if options.keys() & set(_SOURCES):
         values = {name: value for name, value in values.items() if name not in (*_SOURCES, "dataset")}
     encoder: dict[str, Any] = {}
@@ -113,6 +117,24 @@ def _sorted_options(
         else:
             values = {**values, name: value}
     return values, encoder, assignments
+
+
+def _recipe_settings(channels: Sequence[str], recipe: Path) -> dict[str, Any]:
+    """The settings in the file: of an extraction, or those that the recipe of a training has for its features."""
+    values = read_yaml(recipe)
+    if values.get("features") is None:
+        return values
+    training = checked(TrainConfig, values, str(recipe))
+    assert training.features is not None
+    known = {name: encoder.model_dump() for name, encoder in training.features.given().items()}
+    if unknown := [channel for channel in channels if channel not in known]:
+        raise PipelineError(f"{recipe} has features of {', '.join(known)}, none of {', '.join(unknown)}")
+    encoders = {channel: known[channel] for channel in channels}
+    return {
+        "store": training.data.store,
+        "manifest": training.data.instructions.parent / MANIFEST,
+        **({"encoder": encoders[channels[0]]} if len(channels) == 1 else {"channels": encoders}),
+    }
 
 
 def _flag(name: str) -> str:

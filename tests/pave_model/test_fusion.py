@@ -46,6 +46,17 @@ def test_a_batch_of_different_lengths_equals_its_samples_alone(fusion: FusionMod
         torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-5)
 
 
+def test_tokens_before_the_first_are_left_out(fusion: FusionModule) -> None:
+    side, lengths, queries = torch.randn(2, 5, 5, 6), torch.tensor([5, 3]), torch.randn(2, 4, 9, 8)
+    without = FusionModule(**SIZES, first_token=1)
+    without.load_state_dict(fusion.state_dict())
+    output = fuse(without, side, lengths, queries)
+    assert torch.equal(output, fuse(fusion, side[:, :, 1:], lengths, queries))
+    assert not torch.allclose(output, fuse(fusion, side, lengths, queries))
+    with pytest.raises(PatchInputError, match=r"side features have shape \(2, 5, 0, 6\)"):
+        fuse(without, side[:, :, :1], lengths, queries)
+
+
 def test_padding_is_never_read(fusion: FusionModule) -> None:
     side = torch.randn(2, 6, 1, 6)
     queries = torch.randn(2, 4, 3, 8)

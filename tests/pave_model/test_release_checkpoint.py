@@ -321,6 +321,7 @@ def test_a_patch_without_lora(released: Path) -> None:
     assert alone.base_name == "lmms-lab/llava-onevision-qwen2-0.5b-ov"
     assert alone.patch_tensors.keys() == whole.patch_tensors.keys()
     model = import_release(alone, build_small_base(BASE), "small", "dense")
+    assert model.patch_config.channels["dense"].first_token == 1, "the release leaves out the class token"
     for name, tensor in model.patch["dense"].state_dict().items():
         assert torch.equal(tensor, whole.patch_tensors[name])
 
