@@ -31,7 +31,6 @@ EVALUATION_SKIPS_WITHOUT = ("video", "features")
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = False
 LETTERS = "ABCD"
 FIRST_LINE = (
     "Select the best answer to the following multiple-choice question based on the video and the subtitles. "

@@ -37,7 +37,6 @@ EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 HEADLINE = "CIDEr"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = True
 
 
 class Turn(Entry):

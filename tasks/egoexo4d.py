@@ -33,7 +33,6 @@ EVALUATION_SKIPS_WITHOUT = ("video",)
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = False
 Level = Literal["Novice", "Early Expert", "Intermediate Expert", "Late Expert"]
 PromptStyle = Literal["default", "activity", "short"]
 

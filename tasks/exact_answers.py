@@ -14,7 +14,6 @@ from tasks.task_scores import TaskScores, check_lengths, group_means, item_mean,
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
-NEEDS_CAPTION_TOOLS = False
 
 
 def score(

@@ -34,7 +34,6 @@ ENTRIES_PER_ID = 2
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = False
 
 
 class Conversation(Entry):

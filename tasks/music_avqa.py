@@ -37,7 +37,6 @@ EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 HEADLINE = "Overall Accuracy"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = False
 QUESTION_TYPES = {
     "Audio": ("Counting", "Comparative"),
     "Visual": ("Counting", "Location"),

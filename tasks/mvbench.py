@@ -31,7 +31,6 @@ EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 HEADLINE = "mean_of_tasks"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
-NEEDS_CAPTION_TOOLS = False
 LETTERS = "ABCDE"
 LAST_LINE = "Only give the best option.\n"
 _CLEVRER, _PERCEPTION, _STAR = "clevrer/video_validation", "perception/videos", "star/Charades_segment"

@@ -32,7 +32,6 @@ EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 HEADLINE = "EM1"
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = True
 
 
 class Question(Entry):

@@ -41,7 +41,6 @@ DATASET = "sidecue"
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
-NEEDS_CAPTION_TOOLS = False
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (200, 40, 40),
     "green": (40, 160, 60),

@@ -38,7 +38,6 @@ EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 HEADLINE = "EM1"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
-NEEDS_CAPTION_TOOLS = False
 UNKNOWN = "unknown"
 
 

@@ -32,7 +32,6 @@ EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 HEADLINE = "accuracy"
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
-NEEDS_CAPTION_TOOLS = False
 LETTERS = "ABCD"
 FIRST_LINE = (
     "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
