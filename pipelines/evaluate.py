@@ -95,7 +95,7 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
         not_answered=tuple(
             item.instruction_id for item in instructions if item.instruction_id not in replies
         ),
-        denominator=denominator_rule(skips, coverage),
+        denominator=denominator_rule(skips, coverage, config.data.question_types),
         scores=tuple(rows),
         missing_groups=scores.missing_groups,
         absent_metrics=dict(scores.absent_metrics),

@@ -105,10 +105,14 @@ def beside_published(
     return result
 
 
-def denominator_rule(skips: Sequence[str] | None, coverage: Coverage) -> str:
-    """Which items the published evaluation counts, and whether those counted here are the same.
+def denominator_rule(
+    skips: Sequence[str] | None, coverage: Coverage, question_types: Sequence[str] | None = None
+) -> str:
+    """Which items the published evaluation counts, and why those counted here are others, if they are.
 
-    Args: skips: the task's EVALUATION_SKIPS_WITHOUT; None where there is no published evaluation.
+    Args:
+        skips: the task's EVALUATION_SKIPS_WITHOUT; None where there is no published evaluation.
+        question_types: the only ones that were asked; None: all.
     """
     if skips is None:
         return "there is no published evaluation: every answered item counts"
@@ -119,11 +123,11 @@ def denominator_rule(skips: Sequence[str] | None, coverage: Coverage) -> str:
         for channel, count in coverage.missing.items()
         if count and not (media_skipped if channel == "frames" else features_skipped)
     ]
-    answer = f"the published evaluation {rule}"
+    others = []
     if differing:
         left_out = coverage.instructions - coverage.with_features
-        answer += (
-            f"; here {left_out} items do not count for lack of features ({', '.join(differing)}), so the "
-            "numbers are not comparable"
-        )
-    return answer
+        others.append(f"{left_out} items do not count for lack of features ({', '.join(differing)})")
+    if question_types is not None:
+        others.append(f"only the question types {', '.join(question_types)} were asked")
+    told = f"the published evaluation {rule}"
+    return f"{told}; here {' and '.join(others)}, so the numbers are not comparable" if others else told
