@@ -39,6 +39,7 @@ from tasks.instruction import Instruction, TaskError, TaskSample
 
 DATASET = "sidecue"
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -98,7 +98,7 @@ def test_a_published_scorer_gives_metrics_groups_and_predictions(world: Path, tm
 
 def test_the_table_names_what_the_numbers_rest_on(world: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    published = [{"metric": "Overall Accuracy", "group": "Audio", "value": 79.5, "source": "Table 4"}]
+    published = [{"metric": "Overall Accuracy, Audio", "value": 79.5, "source": "Table 4"}]
     values = config(world, tmp_path / "scores").model_dump(mode="json")
     recipe.write_text(json.dumps({**values, "published": published}))
     result = invoke("eval", recipe)

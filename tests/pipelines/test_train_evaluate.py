@@ -20,7 +20,6 @@ from pipelines.config import DataConfig, EvaluateConfig, FusionSizes, TrainConfi
 from pipelines.errors import ManifestError, MissingFeaturesError, RunError
 from pipelines.evaluate import evaluate
 from pipelines.feature_dataset import FeatureDataset, open_source, read_instructions
-from pipelines.score_table import number
 from pipelines.train import train
 from store import FeatureStore
 
@@ -114,8 +113,8 @@ def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -
 def test_a_run_or_its_recipe_is_named_and_stands_beside_what_was_published(
     world: Path, tmp_path: Path
 ) -> None:
-    told = {"metric": "accuracy", "value": 61.5, "source": "Table 1", "scale": 100.0}
-    elsewhere = {"metric": "CIDEr", "value": 1.5, "source": "Table 2", "dataset": "avsd"}
+    told = {"metric": "accuracy", "value": 61.5, "source": "Table 1"}
+    elsewhere = {"metric": "CIDEr", "value": 150.0, "source": "Table 2", "dataset": "avsd"}
     config = training(
         world,
         tmp_path / "run",
@@ -131,7 +130,7 @@ def test_a_run_or_its_recipe_is_named_and_stands_beside_what_was_published(
     written = json.loads((tmp_path / "run" / "scores-test" / "scores.json").read_text())
     ours = 100 * written["report"]["scores"][0]["value"]
     (row,) = (line for line in lines if line.endswith("Table 1"))
-    assert row.split()[1] == number(ours)
+    assert row.split()[1] == f"{ours:.2f}"
     assert row.split()[-4:] == ["61.50", f"{ours - 61.5:+.2f}", "Table", "1"]
     assert "Table 2" not in from_run.stdout
 
