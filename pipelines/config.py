@@ -259,15 +259,16 @@ class DataConfig(Settings):
 
 
 class PublishedScore(Settings):
-    """A score that was published for a recipe.
+    """A number that was published for what a recipe trains; evaluation puts its own beside it.
 
-    `metric` is named as by the task's scorer, its group behind a comma; on other benchmarks as published. `value` is
-    in percent, of captions times 100. `source` tells where it stands.
+    `metric` is named as by the task's scorer, its group behind a comma. `value` is in percent, of captions times 100.
+    `source` tells where it stands. `dataset` is the task it is of, where a run is scored on several.
     """
 
     metric: str = Field(min_length=1)
     value: float = Field(allow_inf_nan=False)
     source: str = Field(min_length=1)
+    dataset: str | None = None
 
 
 class TrainConfig(Settings):
@@ -276,9 +277,6 @@ class TrainConfig(Settings):
     name: str | None = Field(default=None, description="of the recipe, for lists")
     task: str | None = Field(
         default=None, description="dataset that PAVE knows and this trains on, for lists"
-    )
-    published: tuple[PublishedScore, ...] = Field(
-        default=(), description="what the original run scored; empty: not known"
     )
     features: ChannelEncoders | None = Field(
         default=None,
@@ -308,6 +306,9 @@ class TrainConfig(Settings):
     seed: int = 42
     loader_workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
+    published: tuple[PublishedScore, ...] = Field(
+        default=(), description="what was published for such a run; changes no number, evaluation shows it"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -329,7 +330,20 @@ class EvaluateConfig(Settings):
     out: Path = Field(description="folder for predictions.jsonl and scores.json")
     newline: NewlinePosition = Field(default="grid", description="with base; a run brings its own")
     batch_size: int = Field(default=16, gt=0)
-    max_new_tokens: int = Field(default=16, gt=0)
+    max_new_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="longest reply; default: what the task's published numbers were made with",
+    )
+    task: str | None = Field(
+        default=None, description="score as this task; default: as the one of the dataset's name"
+    )
+    allow_missing_metrics: bool = Field(
+        default=False, description="go on without metrics whose tools (Java, pycocoevalcap) are not installed"
+    )
+    published: tuple[PublishedScore, ...] | None = Field(
+        default=None, description="published numbers to stand beside the scores; default: the run's"
+    )
     bootstrap_samples: int = Field(default=2000, gt=0)
     seed: int = 0
 

@@ -46,7 +46,10 @@ def recipe_row(path: Path) -> tuple[str, ...]:
 
     values = read_yaml(path)
     try:
-        scores = [f"{score['metric']} {score['value']}" for score in values.get("published") or ()]
+        scores = [
+            " ".join(str(score[key]) for key in ("dataset", "metric", "value") if key in score)
+            for score in values.get("published") or ()
+        ]
         channels = ", ".join(values.get("channels", ("audio",)))
     except (TypeError, KeyError) as error:
         raise PipelineError(

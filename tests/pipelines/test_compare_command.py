@@ -7,7 +7,7 @@ from typing import Any
 
 from pave_process import invoke
 
-from pipelines.evaluate import Prediction
+from pipelines.predictions import Prediction
 
 
 def write(folder: Path, right: dict[str, bool], split: str | None = "test", **changes: Any) -> Path:
@@ -24,13 +24,18 @@ def write(folder: Path, right: dict[str, bool], split: str | None = "test", **ch
         prediction = Prediction(
             instruction_id=name,
             sample_id=name,
+            dataset="world",
+            split="test",
             question_type="colour" if name < "n" else "shape",
             question="Which?",
             answer="red",
             prediction="red" if correct else "blue",
+            reading=None,
             correct=correct,
+            scores={},
         )
-        rows.append({**prediction.model_dump(), **changes})
+        # a file of an older version, which has these in scores.json alone
+        rows.append({**prediction.model_dump(exclude={"dataset", "split", "scores"}), **changes})
     path = folder / "predictions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -62,6 +67,22 @@ def test_every_shared_metric_is_compared_and_skipped_items_are_counted(tmp_path:
     assert row[:6] == ["CIDEr", "all", "2", "2.5000", "1.0000", "+1.5000"]
     assert "EM1, all: 2 items have no score in a file" in result.stdout
     assert "only in B, not compared: the metrics METEOR" in result.stdout
+
+
+def test_a_metric_of_one_question_type_is_not_asked_of_the_others(tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, {"a": True, "z": False}, correct=None) for name in "ab"]
+    for path in paths:
+        colour, shape = map(json.loads, path.read_text().splitlines())
+        colour["scores"], shape["scores"] = {"EM1": 1.0, "EM_colour": 1.0}, {"EM1": 0.0}
+        path.write_text(f"{json.dumps(colour)}\n{json.dumps(shape)}\n")
+    content = json.loads(invoke("compare", *paths, "--json").stdout)
+    assert [(found["metric"], found["question"], found["unscored"]) for found in content["comparisons"]] == [
+        ("EM1", "all", 0),
+        ("EM1", "colour", 0),
+        ("EM1", "shape", 0),
+        ("EM_colour", "all", 0),
+        ("EM_colour", "colour", 0),
+    ]
 
 
 def test_a_file_without_scores_json_is_compared_and_that_is_told(tmp_path: Path) -> None:
