@@ -37,6 +37,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.instruction import Instruction, TaskError, TaskSample
 
 DATASET = "sidecue"
+CHANNELS = ("audio",)
+SOURCE = "generated: pave sidecue make"
+LICENCE = "Apache-2.0, as PAVE's code"
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (200, 40, 40),
     "green": (40, 160, 60),

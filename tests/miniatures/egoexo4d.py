@@ -33,7 +33,8 @@ def write(root: Path) -> None:
                 "origin_participant_id": "30",
                 "take_uid": take_uid(take),
                 "video_paths": {
-                    view: f"takes/{take}/frame_aligned_videos/{camera}.mp4" for view, camera in CAMERAS.items()
+                    view: f"takes/{take}/frame_aligned_videos/{camera}.mp4"
+                    for view, camera in CAMERAS.items()
                 },
                 "proficiency_score": level,
             }
@@ -56,10 +57,7 @@ MINIATURE = Miniature(
         (take_uid("xyz_violin_03"), "exo/cam02"): MISSING,
         (take_uid("xyz_violin_04"), "exo/cam01"): BROKEN,
         (take_uid("xyz_soccer_05"), "video"): MISSING,
-        **{
-            (take_uid("xyz_soccer_06"), role): MISSING
-            for role in ("video", "exo/cam01", "exo/cam02")
-        },
+        **{(take_uid("xyz_soccer_06"), role): MISSING for role in ("video", "exo/cam01", "exo/cam02")},
     },
     train=(2, 2),
     test=(4, 2),

@@ -15,7 +15,9 @@ ANSWERS = ["brown", "no", "2", "yes"]
 
 
 def write(root: Path) -> None:
-    write_annotations(root, "answer_dict.json", [{a: n for n, a in enumerate(ANSWERS)}, dict(enumerate(ANSWERS))])
+    write_annotations(
+        root, "answer_dict.json", [{a: n for n, a in enumerate(ANSWERS)}, dict(enumerate(ANSWERS))]
+    )
     for split, scenes in SCENES.items():
         questions, annotations = [], []
         for number, scene_id in enumerate(scenes):

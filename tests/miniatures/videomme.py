@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from miniatures.media import BROKEN, MISSING, write_broken_clip, write_clip
 from miniatures.miniature import Miniature
 
