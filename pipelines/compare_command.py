@@ -75,7 +75,8 @@ def compare_predictions(first: PredictionFile, second: PredictionFile, seed: int
             _comparison(first, second, metric, group, members, seed)
             for metric in first_metrics
             if metric in second_metrics
-            for group, members in groups.items()
+            for group, names in groups.items()
+            if (members := [name for name in names if _counts(first, second, name, metric)])
         ],
         "metrics_only_in_A": [metric for metric in first_metrics if metric not in second_metrics],
         "metrics_only_in_B": [metric for metric in second_metrics if metric not in first_metrics],
@@ -94,6 +95,11 @@ def _check_origins(first: PredictionFile, second: PredictionFile) -> None:
             f"{first.path} is of {first.dataset}, split {first.split}, but {second.path} of {second.dataset}, "
             f"split {second.split}; give two evaluations of one split"
         )
+
+
+def _counts(first: PredictionFile, second: PredictionFile, name: str, metric: str) -> bool:
+    """Whether a file has a score of the item; a metric of one question type skips all others in both."""
+    return any(file.items[name].scores.get(metric) is not None for file in (first, second))
 
 
 def _comparison(

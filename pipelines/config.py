@@ -254,6 +254,24 @@ class DataConfig(Settings):
     )
 
 
+class PublishedScore(Settings):
+    """A number that was published for what a recipe trains; evaluation puts its own beside it."""
+
+    metric: str = Field(description="name of the task's metric, such as CIDEr or Overall Accuracy")
+    value: float = Field(allow_inf_nan=False)
+    source: str = Field(description="where it stands, such as a paper's table")
+    dataset: str | None = Field(
+        default=None, description="the task it is of, where a run is scored on several"
+    )
+    group: str | None = Field(default=None, description="such as Audio Counting; default: over all items")
+    scale: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="our metric times this has the source's unit: 100 for percents of a fraction",
+    )
+
+
 class TrainConfig(Settings):
     """One training of a patch. The defaults of the optimizer are those of the published patches."""
 
@@ -281,6 +299,9 @@ class TrainConfig(Settings):
     seed: int = 42
     loader_workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
+    published: tuple[PublishedScore, ...] = Field(
+        default=(), description="what was published for such a run; changes no number, evaluation shows it"
+    )
 
 
 class EvaluateConfig(Settings):
@@ -292,7 +313,20 @@ class EvaluateConfig(Settings):
     out: Path = Field(description="folder for predictions.jsonl and scores.json")
     newline: NewlinePosition = Field(default="grid", description="with base; a run brings its own")
     batch_size: int = Field(default=16, gt=0)
-    max_new_tokens: int = Field(default=16, gt=0)
+    max_new_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="longest reply; default: what the task's published numbers were made with",
+    )
+    task: str | None = Field(
+        default=None, description="score as this task; default: as the one of the dataset's name"
+    )
+    allow_missing_metrics: bool = Field(
+        default=False, description="go on without metrics whose tools (Java, pycocoevalcap) are not installed"
+    )
+    published: tuple[PublishedScore, ...] | None = Field(
+        default=None, description="published numbers to stand beside the scores; default: the run's"
+    )
     bootstrap_samples: int = Field(default=2000, gt=0)
     seed: int = 0
 

@@ -28,7 +28,8 @@ from pipelines.config import (
 )
 from pipelines.demo_report import write_report
 from pipelines.errors import RunError
-from pipelines.evaluate import EvaluateReport, Score, evaluate
+from pipelines.evaluate import evaluate
+from pipelines.evaluate_report import EvaluateReport
 from pipelines.extract import extract
 from pipelines.manifest import prepare
 from pipelines.progress import ProgressFactory, silent
@@ -42,9 +43,15 @@ QUESTION = "tone_colour"
 MARKER = "demo.json"  # says that a folder was made by the demo and may be replaced by it
 
 
-class DemoRow(Score):
-    """One line of the result table."""
+class DemoRow(Settings):
+    """One line of the result table: accuracy of one question type with its 95% interval over `n` items."""
 
+    question: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    chance: float | None
     channel: str
     variant: str
 
@@ -114,13 +121,7 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         EvaluateConfig(base=str(base), data=every_question, out=out / "scores" / "base"), progress
     )
 
-    rows = tuple(
-        DemoRow(
-            channel=CHANNEL if score.question == QUESTION else "video", variant=variant, **score.model_dump()
-        )
-        for variant, result in scored.items()
-        for score in sorted(result.scores, key=lambda score: score.question != QUESTION)
-    )
+    rows = tuple(row for variant, result in scored.items() for row in _rows(variant, result))
     report = DemoReport(
         rows=rows,
         seed=config.seed,
@@ -131,6 +132,24 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     write_report(out, media, report.model_dump(mode="json"), trained)
     (out / "report.json").write_text(report.model_dump_json(indent=1) + "\n")
     return report
+
+
+def _rows(variant: str, result: EvaluateReport) -> list[DemoRow]:
+    """The accuracies by question type, that of the side channel first."""
+    rows = [
+        DemoRow.model_validate(
+            {
+                "question": score.group,
+                "accuracy": score.value,
+                **score.model_dump(include={"low", "high", "n", "chance"}),
+                "channel": CHANNEL if score.group == QUESTION else "video",
+                "variant": variant,
+            }
+        )
+        for score in result.scores
+        if score.group is not None
+    ]
+    return sorted(rows, key=lambda row: row.question != QUESTION)
 
 
 def _clear(out: Path) -> None:

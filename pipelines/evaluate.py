@@ -2,16 +2,19 @@
 
 The folder, complete when `scores.json` is there (it is written last):
 
-    scores.json         accuracy per question type with its 95% interval, coverage, model, snapshot, feature sets
-    predictions.jsonl   one line an item: question, answer, prediction, whether they match
+    scores.json         every metric, over all and by group, with its 95% interval; what was not answered; published
+                        numbers; coverage, model, snapshot, feature sets
+    predictions.jsonl   one line an answered item: question, answer, prediction, its score by every metric
+
+The scorer is the one of the dataset's task (`tasks.task_module`); a dataset that PAVE does not know is scored by exact
+match, by question type.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,70 +26,24 @@ from pave_model.config import PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
 from pipelines.base_model import load_base
 from pipelines.collator import Collator
-from pipelines.config import EvaluateConfig, Settings
+from pipelines.config import EvaluateConfig, PublishedScore, Settings, checked
 from pipelines.errors import RunError
+from pipelines.evaluate_report import SCORES_FILE, EvaluateReport
 from pipelines.feature_dataset import (
-    Coverage,
     FeatureDataset,
+    FeatureSource,
     open_source,
     read_instructions,
     with_features,
 )
+from pipelines.predictions import scored_predictions, write_predictions
 from pipelines.progress import ProgressFactory, silent
-from pipelines.train import PATCH_FOLDER, code_versions, read_run
-from tasks.scoring import bootstrap_interval, exact_match
+from pipelines.score_rows import beside_published, denominator_rule, score_rows
+from pipelines.train import PATCH_FOLDER, RUN_FILE, code_versions, read_run
+from tasks import TASKS, exact_answers, task_module
+from tasks.instruction import Instruction
 
-SCORES_FILE = "scores.json"
 PREDICTIONS_FILE = "predictions.jsonl"
-
-
-class Score(Settings):
-    """Exact-match accuracy of one question type with its bootstrap interval over `n` items."""
-
-    question: str
-    accuracy: float
-    low: float
-    high: float
-    n: int
-    chance: float | None
-
-
-class Prediction(Settings):
-    """One answered item."""
-
-    instruction_id: str
-    sample_id: str
-    question_type: str
-    question: str
-    answer: str
-    prediction: str
-    correct: bool
-
-
-class EvaluateReport(Settings):
-    """The scores, and where they and the predictions were written."""
-
-    out: Path
-    model: str
-    snapshot: int
-    coverage: Coverage
-    scores: tuple[Score, ...]
-
-    def summary(self) -> str:
-        """A table for people, coverage below it."""
-        lines = [f"{'question':<16} {'accuracy':>8}  95% interval    n     chance"]
-        for score in self.scores:
-            chance = "" if score.chance is None else f"{score.chance:.0%}"
-            interval = f"{score.low:.1%} - {score.high:.1%}"
-            lines.append(f"{score.question:<16} {score.accuracy:>8.1%}  {interval:<15} {score.n:<5} {chance}")
-        covered = self.coverage
-        lines.append(
-            f"{covered.with_features} of {covered.instructions} instructions and "
-            f"{covered.samples_with_features} of {covered.samples} samples had features "
-            f"(snapshot {self.snapshot})"
-        )
-        lines.append(f"predictions and scores: {self.out}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -104,89 +61,86 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     """Evaluate a run's patch, or an unpatched base, as configured.
 
     Raises RunError for an unfinished run or an `out` that exists, StoreError and MissingFeaturesError when the
-    snapshot lacks what is needed, ManifestError without instructions, CheckpointError for a damaged patch.
+    snapshot lacks what is needed, ManifestError without instructions, CheckpointError for a damaged patch; TaskError
+    for an unknown task, and ScoringError, before anything is generated, where the instructions are not those of the
+    task or a tool of its metrics is not installed.
     """
     if config.out.exists():
         raise RunError(f"{config.out} exists already; choose another folder for the scores, or remove it")
     instructions = read_instructions(config.data)
+    dataset = instructions[0].dataset
+    named = config.task or (dataset if dataset in TASKS else None)
+    task = exact_answers if named is None else task_module(named)
+    # does every instruction have what the scorer needs, and is every tool there? Generation may take hours
+    task.score(instructions, [None] * len(instructions), config.allow_missing_metrics)
+    published = _published(config)
     subject = _load(config)
-    source = open_source(config.data, instructions[0].dataset, subject.channels)
+    source = open_source(config.data, dataset, subject.channels)
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
-    dataset = FeatureDataset(
-        usable,
-        source,
-        subject.tokenizer,
-        subject.model.config.video_token_id,
-        subject.model.patch_config.newline,
-        for_training=False,
-    )
-    with progress(f"evaluate {subject.name}") as stage:
-        answers: list[str] = []
-        for answered in _answers(subject, dataset, config):
-            answers += answered
-            stage.update(len(answers), len(dataset))
-    predictions = [
-        Prediction(
-            instruction_id=item.instruction_id,
-            sample_id=item.sample_id,
-            question_type=item.question_type,
-            question=item.question,
-            answer=item.answer,
-            prediction=answer,
-            correct=exact_match(answer, item.answer),
-        )
-        for item, answer in zip(usable, answers, strict=True)
-    ]
-    chances = {item.question_type: item.chance for item in usable}
+    max_new_tokens = config.max_new_tokens or task.MAX_NEW_TOKENS
+    replies = _replies(subject, usable, source, config, max_new_tokens, progress)
+    in_order = [replies.get(item.instruction_id) for item in instructions]
+    scores = task.score(instructions, in_order, config.allow_missing_metrics)
+    rows = score_rows(scores, instructions, task.HEADLINE, config.bootstrap_samples, config.seed)
+    skips = getattr(task, "EVALUATION_SKIPS_WITHOUT", None)
     report = EvaluateReport(
         out=config.out,
         model=subject.name,
+        dataset=dataset,
+        split=config.data.split,
+        task=None if skips is None else named,
+        headline=task.HEADLINE,
         snapshot=source.version,
         coverage=coverage,
-        scores=tuple(score_predictions(predictions, chances, config)),
+        not_answered=tuple(
+            item.instruction_id for item in instructions if item.instruction_id not in replies
+        ),
+        denominator=denominator_rule(skips, coverage),
+        scores=tuple(rows),
+        missing_groups=scores.missing_groups,
+        absent_metrics=dict(scores.absent_metrics),
+        published=tuple(beside_published(published, rows, named or dataset)),
     )
     written = {
         "config": config.model_dump(mode="json"),
+        "generation": {"do_sample": False, "max_new_tokens": max_new_tokens},
         "report": report.model_dump(mode="json"),
         **subject.lineage,
         **source.identity(),
         "code": code_versions(),
     }
     config.out.mkdir(parents=True)
-    with (config.out / PREDICTIONS_FILE).open("w") as file:
-        file.writelines(item.model_dump_json() + "\n" for item in predictions)
+    predictions = scored_predictions(instructions, in_order, scores, by_exact_match=skips is None)
+    write_predictions(config.out / PREDICTIONS_FILE, predictions)
     temporary = config.out / f".{SCORES_FILE}.part"
     temporary.write_text(json.dumps(written, indent=1) + "\n")
     temporary.rename(config.out / SCORES_FILE)
     if config.run is not None:
-        accuracies = {
-            f"{config.data.split}, {score.question}: accuracy": score.accuracy for score in report.scores
-        }
-        record_scores(config.run / PATCH_FOLDER, accuracies)
+        record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     return report
 
 
-def score_predictions(
-    predictions: list[Prediction], chances: dict[str, float | None], config: EvaluateConfig
-) -> list[Score]:
-    """Accuracy and interval per question type, in alphabetical order."""
-    by_type: dict[str, list[float]] = defaultdict(list)
-    for item in predictions:
-        by_type[item.question_type].append(float(item.correct))
-    scores = []
-    for question_type, correct in sorted(by_type.items()):
-        low, high = bootstrap_interval(correct, config.bootstrap_samples, config.seed)
-        scores.append(
-            Score(
-                question=question_type,
-                accuracy=sum(correct) / len(correct),
-                low=low,
-                high=high,
-                n=len(correct),
-                chance=chances[question_type],
-            )
-        )
-    return scores
+def _published(config: EvaluateConfig) -> tuple[PublishedScore, ...]:
+    """The published numbers of the configuration, or else of the run's. Raises PipelineError for damaged ones."""
+    if config.published is not None or config.run is None:
+        return config.published or ()
+    found = {"published": read_run(config.run)["config"].get("published", ())}
+    return checked(_Published, found, str(config.run / RUN_FILE)).published
+
+
+class _Published(Settings):
+    published: tuple[PublishedScore, ...]
+
+
+def _card_scores(report: EvaluateReport) -> dict[str, float]:
+    """The official metrics over all items, and the headline by group, for the model card."""
+    return {
+        f"{report.dataset}, {report.split}, {score.group or 'all'}: {score.metric}": score.value
+        for score in report.scores
+        if score.official
+        and score.value is not None
+        and (score.group is None or score.metric == report.headline)
+    }
 
 
 def _load(config: EvaluateConfig) -> _Subject:
@@ -213,24 +167,42 @@ def _load(config: EvaluateConfig) -> _Subject:
     )
 
 
-def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig) -> Any:
-    """Yield the answers' texts, batch by batch, in the dataset's order."""
-    tokenizer = subject.tokenizer
+def _replies(
+    subject: _Subject,
+    instructions: Sequence[Instruction],
+    source: FeatureSource,
+    config: EvaluateConfig,
+    max_new_tokens: int,
+    progress: ProgressFactory,
+) -> dict[str, str]:
+    """The reply to each instruction, by its id: greedy, without special tokens, stripped."""
+    model, tokenizer = subject.model, subject.tokenizer
+    dataset = FeatureDataset(
+        instructions,
+        source,
+        tokenizer,
+        model.config.video_token_id,
+        model.patch_config.newline,
+        for_training=False,
+    )
     loader = DataLoader(
         dataset,
         batch_size=config.batch_size,
         collate_fn=Collator(tokenizer.pad_token_id, "left", config.data.max_length, config.data.too_long),
     )
-    device = subject.model.base.device
-    for batch in loader:
-        ids = subject.model.generate(
-            **_to_device(batch, device),
-            do_sample=False,
-            max_new_tokens=config.max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        yield [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    texts: list[str] = []
+    with progress(f"evaluate {subject.name}") as stage:
+        for batch in loader:
+            ids = model.generate(
+                **_to_device(batch, model.base.device),
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            texts += [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+            stage.update(len(texts), len(dataset))
+    return {item.instruction_id: text for item, text in zip(instructions, texts, strict=True)}
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:

@@ -42,7 +42,7 @@ from tasks.instruction import TaskError
 
 if TYPE_CHECKING:  # their modules load Ray, the Trainer and more; a flow that runs needs one of them
     from pipelines.demo import DemoReport
-    from pipelines.evaluate import EvaluateReport
+    from pipelines.evaluate_report import EvaluateReport
     from pipelines.extract import ExtractReport
     from pipelines.manifest import PrepareReport
     from pipelines.train import TrainReport

@@ -15,7 +15,10 @@ SCORES_FILE = "scores.json"
 
 @dataclass(frozen=True)
 class PredictedItem:
-    """One line. ``scores`` has `correct` and what else the line's `scores` holds; None where a metric skips it."""
+    """One line. ``scores`` has what the line's `scores` holds, and `correct` where the line tells it.
+
+    None where a metric skips the item.
+    """
 
     instruction_id: str
     question_type: str
@@ -75,7 +78,8 @@ def read_predictions(path: Path) -> PredictionFile:
 
 
 def _item(row: dict[str, Any]) -> PredictedItem:
-    scores = {"correct": row["correct"], **row.get("scores", {})}
+    correct = row["correct"]  # null where the dataset's own scorer decides
+    scores = {**({} if correct is None else {"correct": correct}), **row.get("scores", {})}
     return PredictedItem(
         instruction_id=row["instruction_id"],
         question_type=row["question_type"],

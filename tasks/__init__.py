@@ -24,7 +24,14 @@ def task_module(name: str) -> Any:
     """The module of a task.
 
     It has ``DATASET`` and ``load(root)``; those of published datasets also ``CHANNELS``, ``SOURCE`` and
-    ``LICENCE``. Raises TaskError, naming the known tasks.
+    ``LICENCE``. For evaluation it has
+
+    - ``score(instructions, replies, allow_missing_metrics=False) -> TaskScores``, by the published rule, where None is
+      a reply not made, and ``HEADLINE``, the metric that stands for all
+    - ``EVALUATED_SPLIT`` and ``MAX_NEW_TOKENS``, what the published numbers were made with
+    - ``EVALUATION_SKIPS_WITHOUT``, what the published evaluation leaves an item out for lacking, where there is one
+
+    Raises TaskError, naming the known tasks.
     """
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}; choose one of: {', '.join(sorted(TASKS))}")

@@ -12,11 +12,14 @@ leaves out questions whose video or features are missing, before it counts; here
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.annotation_file import Entry, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.substring_accuracy import score_avqa
+from tasks.task_scores import TaskScores, fact_column
 
 DATASET = "avqa"
 CHANNELS = ("audio",)
@@ -25,6 +28,9 @@ LICENCE = "none stated; VGGSound: CC BY 4.0"
 FILES = {"train_qa.json": "train", "val_qa.json": "val"}
 EVALUATION_SKIPS_WITHOUT = ("video", "features")
 """What the release's evaluation leaves a question out for lacking."""
+HEADLINE = "accuracy"
+EVALUATED_SPLIT = "val"
+MAX_NEW_TOKENS = 1024
 LETTERS = "ABCD"
 FIRST_LINE = (
     "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
@@ -79,6 +85,13 @@ def prompt(question: str, options: list[str]) -> str:
     """The text of training and evaluation."""
     choices = [f"{letter}.{option}" for letter, option in zip(LETTERS, options, strict=True)]
     return "\n".join([FIRST_LINE, question, *choices, LAST_LINE])
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Fraction with the letter in the reply (`tasks.substring_accuracy`). Raises ScoringError."""
+    return score_avqa(replies, [item.answer for item in instructions], fact_column(instructions, "options"))
 
 
 def released_feature(sample: TaskSample) -> str:

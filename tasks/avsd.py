@@ -15,12 +15,14 @@ unlabelled files is a reference like any other: take the ``singref`` file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.annotation_file import Entry, annotation_files, read_entries, read_object
+from tasks.caption_scores import score_captions
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.task_scores import TaskScores
 
 DATASET = "avsd"
 CHANNELS = ("audio", "dense")
@@ -32,6 +34,9 @@ VIDEO_FOLDERS = {"train": "videos/Charades_v1_480", "test": "videos/Charades_vu1
 TURNS_OF_A_GROUP = 5
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
+HEADLINE = "CIDEr"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 1024
 
 
 class Turn(Entry):
@@ -54,6 +59,14 @@ def load(root: Path) -> tuple[list[TaskSample], list[Instruction]]:
     for path, split in annotation_files(root, {TRAIN_FILE: "train", TEST_FILE: "test"}, SOURCE):
         (_add_train if split == "train" else _add_test)(path, collected)
     return collected.lists()
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Caption scores (`tasks.caption_scores`) against the one reference of each dialog. Raises ScoringError."""
+    references = [item.references for item in instructions]
+    return score_captions(replies, references, allow_missing_metrics=allow_missing_metrics)
 
 
 def released_feature(sample: TaskSample) -> str:

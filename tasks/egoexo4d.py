@@ -13,12 +13,15 @@ leaves out takes whose ego video is missing, whether or not there are features; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from tasks.annotation_file import Entry, Place, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.substring_accuracy import score_egoexo4d
+from tasks.task_scores import TaskScores
 
 DATASET = "egoexo4d"
 CHANNELS = ("exo",)
@@ -27,6 +30,9 @@ LICENCE = "Ego-Exo4D licence agreement (signed); no redistribution"
 FILES = {"proficiency_demonstrator_train.json": "train", "proficiency_demonstrator_val.json": "val"}
 EVALUATION_SKIPS_WITHOUT = ("video",)
 """What the release's evaluation leaves a take out for lacking."""
+HEADLINE = "accuracy"
+EVALUATED_SPLIT = "val"
+MAX_NEW_TOKENS = 1024
 Level = Literal["Novice", "Early Expert", "Intermediate Expert", "Late Expert"]
 PromptStyle = Literal["default", "activity", "short"]
 
@@ -97,6 +103,13 @@ def question(style: PromptStyle, scenario_name: str, task_name: str) -> str:
         return before
     between, _, after = rest.partition("TASK")
     return f"{before}{scenario_name}{between}{task_name}{after}"
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Fraction with the level in the reply (`tasks.substring_accuracy`). Raises ScoringError."""
+    return score_egoexo4d(replies, [item.answer for item in instructions])
 
 
 def released_feature(sample: TaskSample) -> str:

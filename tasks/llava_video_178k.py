@@ -21,6 +21,7 @@ from pathlib import Path
 from tasks.annotation_file import Entry, Place, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.conversation import Message, conversation_turns
+from tasks.exact_answers import score as score
 from tasks.instruction import Instruction, TaskSample, as_json
 
 DATASET = "llava_video_178k"
@@ -30,6 +31,9 @@ LICENCE = "the data set card's: academic research and education"
 PARTS = ("1_2_m_academic", "1_2_m_youtube", "2_3_m_academic", "2_3_m_youtube")
 FILE_ENDING = "_oe_v0_1_qa_processed.json"
 ENTRIES_PER_ID = 2
+HEADLINE = "accuracy"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 1024
 
 
 class Conversation(Entry):

@@ -26,6 +26,8 @@ from pydantic import Field
 from tasks.annotation_file import Entry, Place, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskError, TaskSample, as_json
+from tasks.option_letter_scores import score_mlvu
+from tasks.task_scores import TaskScores, fact_column
 
 DATASET = "mlvu"
 CHANNELS = ("dense",)
@@ -34,6 +36,9 @@ LICENCE = "CC BY-NC-SA 4.0"
 HUB_FILES = {"test-00000-of-00001.parquet": "", "test.jsonl": "", "test.json": ""}
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
+HEADLINE = "M-Avg"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 16
 LETTERS = "ABCDEFGH"
 LONG_NAMES = {
     "plotQA": "PQA",
@@ -104,6 +109,19 @@ def with_options(question: str, candidates: Sequence[str]) -> str:
     """The question with its options, a line each."""
     options = [f"({letter}) {text}" for letter, text in zip(LETTERS, candidates, strict=False)]
     return "\n".join([question, *options])
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Percent over all items, of each type, and the mean of the types (M-Avg). Raises ScoringError."""
+    num_letters = [4, *(len(options) for options in fact_column(instructions, "options") if options)]
+    return score_mlvu(
+        replies,
+        [item.answer for item in instructions],
+        [item.question_type for item in instructions],
+        LETTERS[: max(num_letters)],
+    )
 
 
 def released_feature(sample: TaskSample) -> str:

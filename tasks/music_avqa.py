@@ -17,12 +17,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from tasks.annotation_file import Entry, Place, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.substring_accuracy import score_music_avqa
+from tasks.task_scores import TaskScores, fact_column
 
 DATASET = "music_avqa"
 CHANNELS = ("audio",)
@@ -31,6 +34,9 @@ LICENCE = "MIT (repository); videos: YouTube"
 FILES = {"avqa-train.json": "train", "avqa-val.json": "val", "avqa-test.json": "test"}
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
+HEADLINE = "Overall Accuracy"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 1024
 QUESTION_TYPES = {
     "Audio": ("Counting", "Comparative"),
     "Visual": ("Counting", "Location"),
@@ -93,6 +99,15 @@ def filled_question(entry: Question, place: Place) -> str:
 def subset(video_id: str) -> str:
     """The folder of a video."""
     return REAL if video_id[0].isdigit() else SYNTHETIC
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Percent with the answer in the reply, and by type (`tasks.substring_accuracy`). Raises ScoringError."""
+    return score_music_avqa(
+        replies, [item.answer for item in instructions], fact_column(instructions, "type")
+    )
 
 
 def released_feature(sample: TaskSample, encoder: Encoder = "imagebind") -> str:

@@ -11,6 +11,7 @@ of their own: they are named by task and number, from 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +19,8 @@ from pydantic import Field
 from tasks.annotation_file import Entry, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.option_letter_scores import score_mvbench
+from tasks.task_scores import TaskScores, fact_column
 
 DATASET = "mvbench"
 CHANNELS = ("dense",)
@@ -25,6 +28,9 @@ SOURCE = "https://huggingface.co/datasets/OpenGVLab/MVBench"
 LICENCE = "MIT; videos: the licences of their datasets"
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
+HEADLINE = "mean_of_tasks"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 16
 LETTERS = "ABCDE"
 LAST_LINE = "Only give the best option.\n"
 _CLEVRER, _PERCEPTION, _STAR = "clevrer/video_validation", "perception/videos", "star/Charades_segment"
@@ -87,6 +93,18 @@ def prompt(question: str, candidates: list[str]) -> str:
     """The text of evaluation."""
     options = [f"({letter}) {text}\n" for letter, text in zip(LETTERS, candidates, strict=False)]
     return f"Question:{question}\nOption:\n{''.join(options)}{LAST_LINE}"
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Mean over the tasks, and percent over all items and of each task. Raises ScoringError."""
+    return score_mvbench(
+        replies,
+        fact_column(instructions, "answer_text"),
+        fact_column(instructions, "options"),
+        [item.question_type for item in instructions],
+    )
 
 
 def released_feature(sample: TaskSample) -> str:

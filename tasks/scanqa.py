@@ -13,11 +13,14 @@ features are missing are left out of the release's predictions; here they stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.annotation_file import Entry, annotation_files, read_entries
+from tasks.caption_scores import score_scanqa
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskSample, as_json
+from tasks.task_scores import TaskScores
 
 DATASET = "scanqa"
 CHANNELS = ("depth3d",)
@@ -26,6 +29,9 @@ LICENCE = "CC BY-NC-SA 3.0; ScanNet: its terms of use"
 FILES = {"ScanQA_v1.0_train.json": "train", "ScanQA_v1.0_val.json": "val"}
 EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 """What the release's evaluation leaves a question out for lacking."""
+HEADLINE = "EM1"
+EVALUATED_SPLIT = "val"
+MAX_NEW_TOKENS = 1024
 
 
 class Question(Entry):
@@ -63,6 +69,14 @@ def load(root: Path) -> tuple[list[TaskSample], list[Instruction]]:
             )
             collected.add(place, instruction)
     return collected.lists()
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Exact matches and caption scores of the cleaned texts, against every answer. Raises ScoringError."""
+    references = [item.references for item in instructions]
+    return score_scanqa(replies, references, allow_missing_metrics=allow_missing_metrics)
 
 
 def released_feature(sample: TaskSample) -> str:

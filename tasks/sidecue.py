@@ -34,12 +34,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.exact_answers import score as score
 from tasks.instruction import Instruction, TaskError, TaskSample
 
 DATASET = "sidecue"
 CHANNELS = ("audio",)
 SOURCE = "generated: pave sidecue make"
 LICENCE = "Apache-2.0, as PAVE's code"
+HEADLINE = "accuracy"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 16
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (200, 40, 40),
     "green": (40, 160, 60),

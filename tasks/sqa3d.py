@@ -17,14 +17,16 @@ questions whose scene or features are missing; here they stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, RootModel
 
 from tasks.annotation_file import Entry, Place, read_entries
 from tasks.collected import Collected
+from tasks.exact_match import score_sqa3d, sqa3d_type
 from tasks.instruction import AnnotationError, Instruction, TaskError, TaskSample, as_json
+from tasks.task_scores import TaskScores
 
 DATASET = "sqa3d"
 CHANNELS = ("depth3d",)
@@ -33,8 +35,9 @@ LICENCE = "CC BY 4.0 (data), Apache-2.0 (code); ScanNet: its terms of use"
 SPLITS = ("train", "val", "test")
 EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 """What the release's evaluation leaves a question out for lacking."""
-QUESTION_TYPES = ("What", "Is", "How", "Can", "Which", "Other")
-"""By the number of the type in result files."""
+HEADLINE = "EM1"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 1024
 UNKNOWN = "unknown"
 
 
@@ -126,10 +129,12 @@ def flat_questions(folder: Path, split: str) -> Iterator[tuple[Place, FlatQuesti
         raise place.error(f"question_id: {annotation.question_id} has no question")
 
 
-def question_type(question: str) -> str:
-    """The type by the first word, which must be spelt as in `QUESTION_TYPES`."""
-    word = question.split(" ")[0]
-    return word if word in QUESTION_TYPES[:-1] else QUESTION_TYPES[-1]
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Exact matches over all and by type of question (`tasks.exact_match`). Raises ScoringError."""
+    answers = [item.answer for item in instructions]
+    return score_sqa3d(replies, answers, [item.question_type for item in instructions])
 
 
 def released_feature(sample: TaskSample) -> str:
@@ -154,7 +159,7 @@ def _instruction(entry: FlatQuestion, split: str) -> Instruction:
         sample_id=entry.scene_id,
         dataset=DATASET,
         split=split,
-        question_type=question_type(entry.question),
+        question_type=sqa3d_type(entry.question),
         question=f"{entry.situation} {entry.question}",
         answer=entry.answers[0],
         accepted_answers=as_json(entry.answers),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from tasks.instruction import TaskError
+from tasks.instruction import Instruction, TaskError
 from tasks.scoring import NUM_RESAMPLES, bootstrap_interval, percentile_interval
 
 
@@ -103,6 +103,18 @@ def check_lengths(**columns: Sequence[object]) -> int:
             f"{told} do not belong together; give one of each per item, None for a reply not made"
         )
     return next(iter(lengths.values()))
+
+
+def fact_column(instructions: Sequence[Instruction], name: str) -> list[Any]:
+    """One fact of each instruction. Raises ScoringError, naming the first instruction that lacks it."""
+    facts = [(item, item.facts) for item in instructions]
+    for item, found in facts:
+        if name not in found:
+            raise ScoringError(
+                f"{item.instruction_id} of {item.dataset} has no {name!r} among its attributes; "
+                "make the instructions with `pave prepare`"
+            )
+    return [found[name] for _, found in facts]
 
 
 def counted(items: Sequence[float | None]) -> list[float]:

@@ -11,12 +11,15 @@ sentence. 900 videos, 2,700 questions, a third each short, medium and long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from tasks.annotation_file import Entry, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskError, TaskSample, as_json
+from tasks.option_letter_scores import score_videomme
+from tasks.task_scores import TaskScores
 
 DATASET = "videomme"
 CHANNELS = ("dense",)
@@ -26,6 +29,9 @@ FILES = {"test-00000-of-00001.parquet": "test", "test.jsonl": "test", "test.json
 VIDEO_ENDINGS = (".mp4", ".MP4", ".mkv")
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
+HEADLINE = "accuracy"
+EVALUATED_SPLIT = "test"
+MAX_NEW_TOKENS = 16
 LETTERS = "ABCD"
 FIRST_LINE = (
     "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
@@ -80,6 +86,15 @@ def load(root: Path) -> tuple[list[TaskSample], list[Instruction]]:
         )
         collected.add(place, instruction)
     return collected.lists()
+
+
+def score(
+    instructions: Sequence[Instruction], replies: Sequence[str | None], allow_missing_metrics: bool = False
+) -> TaskScores:
+    """Percent of right letters, and by the four kinds of groups. Raises ScoringError."""
+    return score_videomme(
+        replies, [item.answer for item in instructions], [item.facts for item in instructions]
+    )
 
 
 def released_feature(sample: TaskSample) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pave_process import invoke
 
-from pipelines.evaluate import Prediction
+from pipelines.predictions import Prediction
 
 
 def write(folder: Path, right: dict[str, bool], split: str | None = "test", **changes: Any) -> Path:
@@ -24,13 +24,18 @@ def write(folder: Path, right: dict[str, bool], split: str | None = "test", **ch
         prediction = Prediction(
             instruction_id=name,
             sample_id=name,
+            dataset="world",
+            split="test",
             question_type="colour" if name < "n" else "shape",
             question="Which?",
             answer="red",
             prediction="red" if correct else "blue",
+            reading=None,
             correct=correct,
+            scores={},
         )
-        rows.append({**prediction.model_dump(), **changes})
+        # a file of an older version, which has these in scores.json alone
+        rows.append({**prediction.model_dump(exclude={"dataset", "split", "scores"}), **changes})
     path = folder / "predictions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

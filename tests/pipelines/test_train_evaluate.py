@@ -114,7 +114,12 @@ def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -
         json.loads(line) for line in (tmp_path / "scores" / "predictions.jsonl").read_text().splitlines()
     ]
     assert [line["sample_id"] for line in lines] == ["clip 8", "clip 9", "clip 10"]
-    assert scored.scores[0].accuracy == sum(line["correct"] for line in lines) / 3
+    accuracy = sum(line["correct"] for line in lines) / 3
+    assert [(score.group, score.value, score.n) for score in scored.scores] == [
+        (None, accuracy, 3),
+        ("colour", accuracy, 3),
+    ]
+    assert scored.not_answered == ("11/colour",)
     written = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert written["base_fingerprint"] == run["base_fingerprint"]
     assert written["feature_sets"] == run["feature_sets"]

@@ -19,6 +19,7 @@ from pave_model.chat_text import prompt_text, training_text
 from tasks import avqa, avsd, egoexo4d, llava_video_178k, mlvu, music_avqa, mvbench, scanqa, sqa3d, videomme
 from tasks.annotation_file import Place
 from tasks.conversation import Message, conversation_turns
+from tasks.exact_match import SQA3D_TYPES
 from tasks.feature_matching import FeatureMapping, match_features
 from tasks.instruction import Instruction, TaskError
 
@@ -145,7 +146,7 @@ def test_sqa3d(case: Case, form: str, tmp_path: Path) -> None:
     assert train_samples(loaded, "question_id") == expected["train_instruct"]
     items = of_split(loaded, "test")
     for item, question, answer in zip(items, expected["test_question"], expected["test_answer"], strict=True):
-        kind = sqa3d.QUESTION_TYPES.index(item.question_type)
+        kind = SQA3D_TYPES.index(item.question_type)
         fields = {
             "question_id": item.facts["question_id"],
             "scene_id": item.sample_id,
