@@ -14,5 +14,6 @@ def tasks() -> None:
     rows = []
     for name in sorted(TASKS):
         module = task_module(name)
-        rows.append((name, ", ".join(module.CHANNELS), module.SOURCE, module.LICENCE))
-    click.echo(plain_table(("task", "channels", "source", "licence"), rows))
+        scored = getattr(module, "EVALUATED_SPLIT", "-")  # of data for training only
+        rows.append((name, ", ".join(module.CHANNELS), scored, module.SOURCE, module.LICENCE))
+    click.echo(plain_table(("task", "channels", "scored", "source", "licence"), rows))

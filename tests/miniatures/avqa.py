@@ -44,6 +44,5 @@ MINIATURE = Miniature(
     unusable={("broken00000_000001", "video"): BROKEN, ("missing0000_000002", "video"): MISSING},
     train=(3, 2),
     test=(4, 2),
-    test_split="val",
     metrics=("accuracy",),
 )

@@ -61,6 +61,5 @@ MINIATURE = Miniature(
     },
     train=(2, 2),
     test=(4, 2),
-    test_split="val",
     metrics=("accuracy",),
 )

@@ -14,9 +14,8 @@ class Miniature:
         channels: the side channels that the published patches of the dataset use.
         unusable: (sample, role) of each file that is missing or broken -> words of the reason.
         train: instructions of the split `train`, and those with features of every channel; None without that split.
-        test: the same of the split that is scored.
-        test_split: its name.
-        metrics: names that the official evaluation has.
+        test: the same of the split that the published evaluation scores.
+        metrics: names that it has.
     """
 
     write: Callable[[Path], None]
@@ -24,5 +23,4 @@ class Miniature:
     unusable: Mapping[tuple[str, str], str]
     train: tuple[int, int] | None = None
     test: tuple[int, int] | None = None
-    test_split: str = "test"
     metrics: tuple[str, ...] = ()

@@ -61,5 +61,5 @@ MINIATURE = Miniature(
     unusable={("va00000500", "video"): BROKEN, ("00000404", "video"): MISSING},
     train=(5, 5),
     test=(6, 3),
-    metrics=("accuracy",),
+    metrics=("Overall Accuracy",),
 )

@@ -32,5 +32,5 @@ MINIATURE = Miniature(
     channels=("dense",),
     unusable={(BAD, "video"): BROKEN, (LOST, "video"): MISSING},
     test=(5, 3),
-    metrics=("accuracy",),
+    metrics=("accuracy", "mean_of_tasks"),
 )

@@ -38,6 +38,5 @@ MINIATURE = Miniature(
     },
     train=(3, 2),
     test=(4, 2),
-    test_split="val",
-    metrics=("CIDEr", "METEOR", "ROUGE_L", "Bleu_4", "EM"),
+    metrics=("EM1", "EM1_refined", "CIDEr", "METEOR", "ROUGE_L", "Bleu_4"),
 )

@@ -61,5 +61,5 @@ MINIATURE = Miniature(
     },
     train=(2, 2),
     test=(4, 2),
-    metrics=("accuracy",),
+    metrics=("EM1", "EM1_refined"),
 )
