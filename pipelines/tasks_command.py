@@ -7,13 +7,12 @@ import click
 
 @click.command("tasks")
 def tasks() -> None:
-    """List the datasets that PAVE knows: side channels, scored split, where the files are from, and their licence."""
+    """List the datasets that PAVE knows: side channels, where the files are from, and their licence."""
     from pipelines.plain_table import plain_table
     from tasks import TASKS, task_module
 
     rows = []
     for name in sorted(TASKS):
         module = task_module(name)
-        scored = getattr(module, "EVALUATED_SPLIT", "-")  # of data for training only
-        rows.append((name, ", ".join(module.CHANNELS), scored, module.SOURCE, module.LICENCE))
-    click.echo(plain_table(("task", "channels", "scored", "source", "licence"), rows))
+        rows.append((name, ", ".join(module.CHANNELS), module.SOURCE, module.LICENCE))
+    click.echo(plain_table(("task", "channels", "source", "licence"), rows))

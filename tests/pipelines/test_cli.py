@@ -170,10 +170,10 @@ def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
 
 def test_every_task_is_listed() -> None:
     lines = invoke("tasks").stdout.splitlines()
-    assert lines[0].split() == ["task", "channels", "scored", "source", "licence"]
+    assert lines[0].split() == ["task", "channels", "source", "licence"]
     assert [line.split()[0] for line in lines[1:]] == sorted(TASKS)
     (avsd,) = (line for line in lines if line.startswith("avsd "))
-    assert avsd.split()[1:4] == ["audio,", "dense", "test"]
+    assert avsd.split()[1:3] == ["audio,", "dense"]
     assert avsd.endswith("Charades videos: non-commercial, AI2")
     told = "".join(invoke("prepare", "--help").stdout.split())
     assert ",".join(sorted(TASKS)) in told

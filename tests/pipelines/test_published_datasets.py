@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from click.testing import Result
 from in_this_process import run_here
-from miniatures import MINIATURES
+from miniatures import MINIATURES, mvbench
+from miniatures.egoexo4d import take_uid
 from pave_process import invoke
 from tiny_base import write_tiny_base
 
 from pipelines import ray_extract
+from store import FeatureStore
 from tasks import task_module
 
 SMALL_ENCODERS = {
@@ -156,6 +159,67 @@ def from_official_files_to_scores(world: World, name: str) -> None:
         train(world, trained_on, run)
     if miniature.test is not None:
         evaluate(world, name, run)
+
+
+def released(root: Path, path: str, *shape: int, dtype: torch.dtype = torch.bfloat16) -> None:
+    """A feature file as the release has them."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(torch.zeros(shape, dtype=dtype), root / path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "files", "samples"),
+    [
+        (
+            "egoexo4d",
+            "exo",
+            {
+                f"takes/xyz_violin_03/frame_aligned_videos/downscaled/448/cam0{n}.pt": (32, 196, 1152)
+                for n in (1, 2)
+            },
+            {take_uid("xyz_violin_03"): 64},
+        ),
+        (
+            "music_avqa",
+            "audio",
+            {"MUCIS-AVQA-videos-Synthetic_audio_imagebind_feat/va00000077.pt": (3, 1024)},
+            {"va00000077": 3},
+        ),
+        ("mvbench", "dense", {"star/Charades_segment/ZS9XR_0.pt": (8, 5, 1024)}, {mvbench.CLIP: 8}),
+    ],
+)
+def test_released_features_find_their_samples(
+    name: str, kind: str, files: dict[str, tuple[int, ...]], samples: dict[str, int], tmp_path: Path
+) -> None:
+    MINIATURES[name].write(tmp_path / "root")
+    for path, shape in files.items():
+        dtype = torch.float16 if kind == "dense" else torch.bfloat16
+        released(tmp_path / "release", path, *shape, dtype=dtype)
+    released(tmp_path / "release", "others/unknown.pt", 3, 1024)
+    source = (
+        "store",
+        "import",
+        "release",
+        tmp_path / "release",
+        "--kind",
+        kind,
+        "--store",
+        tmp_path / "store",
+    )
+    result = pave(*source, "--task", name, "--root", tmp_path / "root")
+    assert "skipped: others/unknown.pt: does not match the names of" in result.stdout
+    found = FeatureStore.open(tmp_path / "store").snapshot().feature_set(name, kind)
+    assert {sample_id: len(found[sample_id].values) for sample_id in found.sample_ids} == samples
+
+
+def test_released_features_that_cannot_be_matched_are_refused(tmp_path: Path) -> None:
+    command = ("store", "import", "release", tmp_path, "--kind", "dense", "--store", tmp_path / "store")
+    result = invoke(*command, "--task", "llava_video_178k", "--root", tmp_path)
+    assert "error: the release has no file names for llava_video_178k; give --dataset" in result.stderr
+    for given in (("--task", "avsd"), ("--task", "avsd", "--root", tmp_path, "--id-pattern", "(?P<id>.*)")):
+        result = invoke(*command, *given)
+        assert result.exit_code == 1
+        assert "error: give --task together with --root and without --id-pattern" in result.stderr
 
 
 @pytest.mark.parametrize("name", HERE)
