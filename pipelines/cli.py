@@ -17,6 +17,7 @@ from pipelines.checkpoint_commands import import_checkpoint
 from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
+from pipelines.evaluate_command import evaluate
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.store_commands import store
@@ -230,38 +231,6 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 
 
 @pave.command()
-@click.argument("recipe", type=folder_option, required=False)
-@click.option("--run", type=folder_option, help="Run folder of a training; its data are the default.")
-@click.option("--base", help="Evaluate this base without a patch.")
-@click.option("--split", help="Split of the instructions. [default with --run: test]")
-@click.option(
-    "--out", type=folder_option, help="Folder for the scores. [default with --run: RUN/scores-SPLIT]"
-)
-@set_option
-def evaluate(recipe: Path | None, sets: tuple[str, ...], split: str | None, **options: Any) -> None:
-    """Score a run, or a base without a patch, on a split; RECIPE is a YAML file with the settings."""
-    from pipelines.config import EvaluateConfig, checked, read_yaml
-    from pipelines.evaluate import evaluate as function
-    from pipelines.progress import TerminalProgress
-    from pipelines.setting_overrides import override
-    from pipelines.train import read_run
-
-    values: dict[str, Any] = {}
-    if recipe is not None:
-        values = read_yaml(recipe)
-    elif options["run"] is not None:
-        run = read_run(options["run"])
-        data = {**run["config"]["data"], "snapshot": run["report"]["snapshot"], "split": split or "test"}
-        values = {"data": data, "out": options["run"] / f"scores-{data['split']}"}
-    if split is not None:
-        sets = (f"data.split={split}", *sets)
-    config = checked(
-        EvaluateConfig, override(values, sets, **_given(options)), str(recipe or "pave evaluate")
-    )
-    click.echo(function(config, TerminalProgress).summary())
-
-
-@pave.command()
 @click.option("--out", type=folder_option, help="Folder of the demo. [default: out/demo]")
 @click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
 @click.option("--train-clips", type=int, help="Clips to train on. [default: 1200]")
@@ -321,6 +290,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 pave.add_command(store)
 pave.add_command(compare)
 pave.add_command(doctor)
+pave.add_command(evaluate)
+pave.add_command(evaluate, "eval")
 pave.add_command(profile)
 pave.add_command(plan)
 pave.add_command(tasks)

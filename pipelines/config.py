@@ -255,21 +255,16 @@ class DataConfig(Settings):
 
 
 class PublishedScore(Settings):
-    """A number that was published for what a recipe trains; evaluation puts its own beside it."""
+    """A number that was published for what a recipe trains; evaluation puts its own beside it.
 
-    metric: str = Field(description="name of the task's metric, such as CIDEr or Overall Accuracy")
+    `metric` is named as by the task's scorer, its group behind a comma. `value` is in percent, of captions times 100.
+    `source` tells where it stands. `dataset` is the task it is of, where a run is scored on several.
+    """
+
+    metric: str = Field(min_length=1)
     value: float = Field(allow_inf_nan=False)
-    source: str = Field(description="where it stands, such as a paper's table")
-    dataset: str | None = Field(
-        default=None, description="the task it is of, where a run is scored on several"
-    )
-    group: str | None = Field(default=None, description="such as Audio Counting; default: over all items")
-    scale: float = Field(
-        default=1.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="our metric times this has the source's unit: 100 for percents of a fraction",
-    )
+    source: str = Field(min_length=1)
+    dataset: str | None = None
 
 
 class TrainConfig(Settings):

@@ -13,8 +13,9 @@ match, by question type.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +23,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from pave_model.checkpoint import record_scores
-from pave_model.config import PatchConfig
+from pave_model.config import NewlinePosition, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
+from pave_model.sequence_assembly import TooLong
 from pipelines.base_model import load_base
 from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, PublishedScore, Settings, checked
@@ -31,7 +33,6 @@ from pipelines.errors import RunError
 from pipelines.evaluate_report import SCORES_FILE, EvaluateReport
 from pipelines.feature_dataset import (
     FeatureDataset,
-    FeatureSource,
     open_source,
     read_instructions,
     with_features,
@@ -41,13 +42,12 @@ from pipelines.progress import ProgressFactory, silent
 from pipelines.score_rows import beside_published, denominator_rule, score_rows
 from pipelines.train import PATCH_FOLDER, RUN_FILE, code_versions, read_run
 from tasks import TASKS, exact_answers, task_module
-from tasks.instruction import Instruction
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """What is evaluated: a model, its tokenizer, its side channels, and its name in reports."""
 
     model: PatchedVideoLLM
@@ -74,11 +74,31 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     # does every instruction have what the scorer needs, and is every tool there? Generation may take hours
     task.score(instructions, [None] * len(instructions), config.allow_missing_metrics)
     published = _published(config)
-    subject = _load(config)
+    subject = load_subject(config.run, config.base, config.newline)
     source = open_source(config.data, dataset, subject.channels)
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
     max_new_tokens = config.max_new_tokens or task.MAX_NEW_TOKENS
-    replies = _replies(subject, usable, source, config, max_new_tokens, progress)
+    features = FeatureDataset(
+        usable,
+        source,
+        subject.tokenizer,
+        subject.model.config.video_token_id,
+        subject.model.patch_config.newline,
+        for_training=False,
+    )
+    texts: list[str] = []
+    with progress(f"evaluate {subject.name}") as stage:
+        for answered in greedy_answers(
+            subject,
+            features,
+            config.batch_size,
+            max_new_tokens,
+            config.data.max_length,
+            config.data.too_long,
+        ):
+            texts += answered
+            stage.update(len(texts), len(usable))
+    replies = {item.instruction_id: text for item, text in zip(usable, texts, strict=True)}
     in_order = [replies.get(item.instruction_id) for item in instructions]
     scores = task.score(instructions, in_order, config.allow_missing_metrics)
     rows = score_rows(scores, instructions, task.HEADLINE, config.bootstrap_samples, config.seed)
@@ -95,11 +115,11 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
         not_answered=tuple(
             item.instruction_id for item in instructions if item.instruction_id not in replies
         ),
-        denominator=denominator_rule(skips, coverage),
+        denominator=denominator_rule(skips, coverage, config.data.question_types),
         scores=tuple(rows),
         missing_groups=scores.missing_groups,
         absent_metrics=dict(scores.absent_metrics),
-        published=tuple(beside_published(published, rows, named or dataset)),
+        published=tuple(beside_published(published, rows, named or dataset, task.TO_PERCENT)),
     )
     written = {
         "config": config.model_dump(mode="json"),
@@ -143,66 +163,58 @@ def _card_scores(report: EvaluateReport) -> dict[str, float]:
     }
 
 
-def _load(config: EvaluateConfig) -> _Subject:
-    run = None if config.run is None else read_run(config.run)
-    base_name = str(config.base) if run is None else run["config"]["base"]
-    base, tokenizer = load_base(base_name)
-    if config.run is None:
-        model = PatchedVideoLLM(
-            base, PatchConfig(base=base_name, channels={}, lora=None, newline=config.newline)
-        )
+def load_subject(
+    run_folder: Path | None, base_name: str | None, newline: NewlinePosition, device: str | None = None
+) -> Subject:
+    """The patched model of a run, or with `base_name` an unpatched base with the given newlines.
+
+    Raises RunError for an unfinished run, PipelineError for a missing base, CheckpointError for a damaged patch.
+    """
+    run = None if run_folder is None else read_run(run_folder)
+    name = str(base_name) if run is None else run["config"]["base"]
+    base, tokenizer = load_base(name)
+    if run_folder is None:
+        model = PatchedVideoLLM(base, PatchConfig(base=name, channels={}, lora=None, newline=newline))
     else:
-        model = PatchedVideoLLM.from_pretrained(config.run / PATCH_FOLDER, base)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return _Subject(
-        model=model.to(device).eval(),
+        model = PatchedVideoLLM.from_pretrained(run_folder / PATCH_FOLDER, base)
+    return Subject(
+        model=model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(),
         tokenizer=tokenizer,
         channels=list(model.patch_config.channels),
-        name="base" if config.run is None else config.run.name,
+        name="base" if run_folder is None else run_folder.name,
         lineage={
-            "run": None if config.run is None else str(config.run.resolve()),
-            "base": base_name,
+            "run": None if run_folder is None else str(run_folder.resolve()),
+            "base": name,
             "base_fingerprint": model.base_fingerprint,
         },
     )
 
 
-def _replies(
-    subject: _Subject,
-    instructions: Sequence[Instruction],
-    source: FeatureSource,
-    config: EvaluateConfig,
+def greedy_answers(
+    subject: Subject,
+    dataset: FeatureDataset,
+    batch_size: int,
     max_new_tokens: int,
-    progress: ProgressFactory,
-) -> dict[str, str]:
-    """The reply to each instruction, by its id: greedy, without special tokens, stripped."""
-    model, tokenizer = subject.model, subject.tokenizer
-    dataset = FeatureDataset(
-        instructions,
-        source,
-        tokenizer,
-        model.config.video_token_id,
-        model.patch_config.newline,
-        for_training=False,
-    )
+    max_length: int | None,
+    too_long: TooLong,
+) -> Iterator[list[str]]:
+    """Yield the answers' texts, stripped, batch by batch, in the dataset's order."""
+    tokenizer = subject.tokenizer
     loader = DataLoader(
         dataset,
-        batch_size=config.batch_size,
-        collate_fn=Collator(tokenizer.pad_token_id, "left", config.data.max_length, config.data.too_long),
+        batch_size=batch_size,
+        collate_fn=Collator(tokenizer.pad_token_id, "left", max_length, too_long),
     )
-    texts: list[str] = []
-    with progress(f"evaluate {subject.name}") as stage:
-        for batch in loader:
-            ids = model.generate(
-                **_to_device(batch, model.base.device),
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            texts += [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-            stage.update(len(texts), len(dataset))
-    return {item.instruction_id: text for item, text in zip(instructions, texts, strict=True)}
+    device = subject.model.base.device
+    for batch in loader:
+        ids = subject.model.generate(
+            **_to_device(batch, device),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        yield [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:

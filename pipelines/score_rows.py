@@ -28,10 +28,9 @@ class Score(Settings):
 
 
 class PublishedComparison(Settings):
-    """A published number and ours, both in the source's unit; `ours` is null where this evaluation lacks it."""
+    """A published number and ours, in percent; `ours` is null where this evaluation lacks it."""
 
     metric: str
-    group: str | None
     published: float
     source: str
     ours: float | None
@@ -79,36 +78,41 @@ def _chance(items: Sequence[Instruction]) -> float | None:
 
 
 def beside_published(
-    published: Iterable[PublishedScore], scores: Sequence[Score], dataset: str
+    published: Iterable[PublishedScore], scores: Sequence[Score], dataset: str, to_percent: float
 ) -> list[PublishedComparison]:
-    """Each published number of the dataset (its own, or of none named) with ours."""
-    by_name = {(score.metric, score.group): score for score in scores}
+    """Each published number of the dataset (its own, or of none named) with ours times `to_percent`."""
+    by_name = {
+        score.metric if score.group is None else f"{score.metric}, {score.group}": score for score in scores
+    }
 
-    def in_unit(value: float | None, scale: float) -> float | None:
-        return None if value is None else scale * value
+    def percent(value: float | None) -> float | None:
+        return None if value is None else to_percent * value
 
     result = []
     for number in published:
         if number.dataset not in (None, dataset):
             continue
-        ours = by_name.get((number.metric, number.group))
+        ours = by_name.get(number.metric)
         comparison = PublishedComparison(
             metric=number.metric,
-            group=number.group,
             published=number.value,
             source=number.source,
-            ours=in_unit(ours.value if ours else None, number.scale),
-            low=in_unit(ours.low if ours else None, number.scale),
-            high=in_unit(ours.high if ours else None, number.scale),
+            ours=percent(ours.value if ours else None),
+            low=percent(ours.low if ours else None),
+            high=percent(ours.high if ours else None),
         )
         result.append(comparison)
     return result
 
 
-def denominator_rule(skips: Sequence[str] | None, coverage: Coverage) -> str:
-    """Which items the published evaluation counts, and whether those counted here are the same.
+def denominator_rule(
+    skips: Sequence[str] | None, coverage: Coverage, question_types: Sequence[str] | None = None
+) -> str:
+    """Which items the published evaluation counts, and why those counted here are others, if they are.
 
-    Args: skips: the task's EVALUATION_SKIPS_WITHOUT; None where there is no published evaluation.
+    Args:
+        skips: the task's EVALUATION_SKIPS_WITHOUT; None where there is no published evaluation.
+        question_types: the only ones that were asked; None: all.
     """
     if skips is None:
         return "there is no published evaluation: every answered item counts"
@@ -119,11 +123,11 @@ def denominator_rule(skips: Sequence[str] | None, coverage: Coverage) -> str:
         for channel, count in coverage.missing.items()
         if count and not (media_skipped if channel == "frames" else features_skipped)
     ]
-    answer = f"the published evaluation {rule}"
+    others = []
     if differing:
         left_out = coverage.instructions - coverage.with_features
-        answer += (
-            f"; here {left_out} items do not count for lack of features ({', '.join(differing)}), so the "
-            "numbers are not comparable"
-        )
-    return answer
+        others.append(f"{left_out} items do not count for lack of features ({', '.join(differing)})")
+    if question_types is not None:
+        others.append(f"only the question types {', '.join(question_types)} were asked")
+    told = f"the published evaluation {rule}"
+    return f"{told}; here {' and '.join(others)}, so the numbers are not comparable" if others else told

@@ -53,16 +53,16 @@ def published_table(comparisons: Sequence[PublishedComparison]) -> str:
         return ""
     rows = [
         (
-            row.metric + (f", {row.group}" if row.group else ""),
-            number(row.ours),
-            interval(row.low, row.high),
-            number(row.published),
+            row.metric,
+            "-" if row.ours is None else f"{row.ours:.2f}",
+            "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.published:.2f}",
             "-" if row.ours is None else f"{row.ours - row.published:+.2f}",
             row.source,
         )
         for row in comparisons
     ]
-    return plain_table(("metric", "ours", "95% interval", "published", "difference", "source"), rows)
+    return plain_table(("in percent", "ours", "95% interval", "published", "difference", "source"), rows)
 
 
 def number(value: float | None) -> str:

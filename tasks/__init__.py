@@ -27,7 +27,8 @@ def task_module(name: str) -> Any:
     ``LICENCE``. For evaluation it has
 
     - ``score(instructions, replies, allow_missing_metrics=False) -> TaskScores``, by the published rule, where None is
-      a reply not made, and ``HEADLINE``, the metric that stands for all
+      a reply not made
+    - ``HEADLINE``, the metric that stands for all; metrics times ``TO_PERCENT`` are percents, as papers print them
     - ``EVALUATED_SPLIT`` and ``MAX_NEW_TOKENS``, what the published numbers were made with
     - ``EVALUATION_SKIPS_WITHOUT``, what the published evaluation leaves an item out for lacking, where there is one
 

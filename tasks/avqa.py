@@ -29,6 +29,7 @@ FILES = {"train_qa.json": "train", "val_qa.json": "val"}
 EVALUATION_SKIPS_WITHOUT = ("video", "features")
 """What the release's evaluation leaves a question out for lacking."""
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
 LETTERS = "ABCD"

@@ -35,6 +35,7 @@ TURNS_OF_A_GROUP = 5
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
 HEADLINE = "CIDEr"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
 

@@ -31,6 +31,7 @@ FILES = {"proficiency_demonstrator_train.json": "train", "proficiency_demonstrat
 EVALUATION_SKIPS_WITHOUT = ("video",)
 """What the release's evaluation leaves a take out for lacking."""
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
 Level = Literal["Novice", "Early Expert", "Intermediate Expert", "Late Expert"]

@@ -12,6 +12,7 @@ from tasks.scoring import exact_match
 from tasks.task_scores import TaskScores, check_lengths, group_means, item_mean, positions_by_label
 
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 

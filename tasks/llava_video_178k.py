@@ -32,6 +32,7 @@ PARTS = ("1_2_m_academic", "1_2_m_youtube", "2_3_m_academic", "2_3_m_youtube")
 FILE_ENDING = "_oe_v0_1_qa_processed.json"
 ENTRIES_PER_ID = 2
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
 

@@ -37,6 +37,7 @@ HUB_FILES = {"test-00000-of-00001.parquet": "", "test.jsonl": "", "test.json": "
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
 HEADLINE = "M-Avg"
+TO_PERCENT = 1
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 LETTERS = "ABCDEFGH"

@@ -35,6 +35,7 @@ FILES = {"avqa-train.json": "train", "avqa-val.json": "val", "avqa-test.json": "
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
 HEADLINE = "Overall Accuracy"
+TO_PERCENT = 1
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
 QUESTION_TYPES = {

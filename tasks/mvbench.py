@@ -29,6 +29,7 @@ LICENCE = "MIT; videos: the licences of their datasets"
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
 HEADLINE = "mean_of_tasks"
+TO_PERCENT = 1
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 LETTERS = "ABCDE"

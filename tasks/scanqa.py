@@ -30,6 +30,7 @@ FILES = {"ScanQA_v1.0_train.json": "train", "ScanQA_v1.0_val.json": "val"}
 EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 """What the release's evaluation leaves a question out for lacking."""
 HEADLINE = "EM1"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "val"
 MAX_NEW_TOKENS = 1024
 

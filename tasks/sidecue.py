@@ -42,6 +42,7 @@ CHANNELS = ("audio",)
 SOURCE = "generated: pave sidecue make"
 LICENCE = "Apache-2.0, as PAVE's code"
 HEADLINE = "accuracy"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -36,6 +36,7 @@ SPLITS = ("train", "val", "test")
 EVALUATION_SKIPS_WITHOUT = ("scene", "features")
 """What the release's evaluation leaves a question out for lacking."""
 HEADLINE = "EM1"
+TO_PERCENT = 100
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 1024
 UNKNOWN = "unknown"

@@ -30,6 +30,7 @@ VIDEO_ENDINGS = (".mp4", ".MP4", ".mkv")
 EVALUATION_SKIPS_WITHOUT: tuple[str, ...] = ()
 """What the release's evaluation leaves a question out for lacking: "video", "features"."""
 HEADLINE = "accuracy"
+TO_PERCENT = 1
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 LETTERS = "ABCD"

@@ -126,6 +126,7 @@ def test_help_is_quick_and_complete() -> None:
         "inspect",
         "train",
         "evaluate",
+        "eval",
         "demo",
         "compare",
         "doctor",

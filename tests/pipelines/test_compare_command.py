@@ -69,6 +69,22 @@ def test_every_shared_metric_is_compared_and_skipped_items_are_counted(tmp_path:
     assert "only in B, not compared: the metrics METEOR" in result.stdout
 
 
+def test_a_metric_of_one_question_type_is_not_asked_of_the_others(tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, {"a": True, "z": False}, correct=None) for name in "ab"]
+    for path in paths:
+        colour, shape = map(json.loads, path.read_text().splitlines())
+        colour["scores"], shape["scores"] = {"EM1": 1.0, "EM_colour": 1.0}, {"EM1": 0.0}
+        path.write_text(f"{json.dumps(colour)}\n{json.dumps(shape)}\n")
+    content = json.loads(invoke("compare", *paths, "--json").stdout)
+    assert [(found["metric"], found["question"], found["unscored"]) for found in content["comparisons"]] == [
+        ("EM1", "all", 0),
+        ("EM1", "colour", 0),
+        ("EM1", "shape", 0),
+        ("EM_colour", "all", 0),
+        ("EM_colour", "colour", 0),
+    ]
+
+
 def test_a_file_without_scores_json_is_compared_and_that_is_told(tmp_path: Path) -> None:
     first = write(tmp_path / "a", {"a": True}, split=None)
     result = invoke("compare", first, write(tmp_path / "b", {"a": True}))

@@ -5,13 +5,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from ml_dtypes import bfloat16
-from tiny_base import TOKENS, VISION, WIDTH, write_tiny_base
+from pave_process import invoke
+from tiny_base import write_tiny_base
+from tiny_features import write_features
 from transformers import AutoTokenizer
 
 from pave_model.config import LoraSettings
@@ -21,9 +21,9 @@ from pipelines.errors import ManifestError, MissingFeaturesError, RunError
 from pipelines.evaluate import evaluate
 from pipelines.feature_dataset import FeatureDataset, open_source, read_instructions
 from pipelines.train import train
-from store import Features, FeatureSetRecord, FeatureStore, TensorLayout
+from store import FeatureStore
 
-NUM_SAMPLES, NUM_FRAMES, AUDIO = 12, 4, 8
+NUM_SAMPLES, NUM_FRAMES = 12, 4
 COLOURS = ("red", "green")
 
 
@@ -32,27 +32,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with base/, store/ and instructions.parquet. The last sample has key frames but no audio."""
     root = tmp_path_factory.mktemp("world")
     write_tiny_base(root / "base")
-    rng = np.random.default_rng(0)
-    store = FeatureStore.open(root / "store")
-    layouts = {
-        "frames": (
-            TensorLayout("values", TOKENS, VISION, "bfloat16"),
-            TensorLayout("visual", TOKENS, WIDTH, "bfloat16"),
-        ),
-        "audio": (TensorLayout("values", 1, AUDIO, "bfloat16"),),
-    }
-    for channel, tensors in layouts.items():
-        record = FeatureSetRecord("toy", channel, "toy", "1", "f" * 16, tensors, None, "none", {})
-        store.register(record)
-        with store.writer(record) as part:
-            for number in range(NUM_SAMPLES - (channel == "audio")):
-                steps = NUM_FRAMES if channel == "frames" else 2 + number % 3
-                values, *others = [
-                    rng.normal(size=(steps, layout.tokens, layout.dim)).astype(bfloat16) for layout in tensors
-                ]
-                companions = dict(zip(["visual"], others, strict=False))
-                part.write(f"clip {number}", Features(values, np.arange(steps, dtype=np.float64), companions))
-        store.commit([part.close()])
+    names = [f"clip {number}" for number in range(NUM_SAMPLES)]
+    write_features(root / "store", "toy", "frames", [(name, NUM_FRAMES) for name in names])
+    write_features(
+        root / "store", "toy", "audio", [(name, 2 + number % 3) for number, name in enumerate(names[:-1])]
+    )
     rows = [
         {
             "instruction_id": f"{number}/colour",
@@ -123,6 +107,45 @@ def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -
     written = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert written["base_fingerprint"] == run["base_fingerprint"]
     assert written["feature_sets"] == run["feature_sets"]
+    assert written["generation"] == {"do_sample": False, "max_new_tokens": 16}
+
+
+def test_a_run_or_its_recipe_is_named_and_stands_beside_what_was_published(
+    world: Path, tmp_path: Path
+) -> None:
+    told = {"metric": "accuracy", "value": 61.5, "source": "Table 1"}
+    elsewhere = {"metric": "CIDEr", "value": 150.0, "source": "Table 2", "dataset": "avsd"}
+    config = training(
+        world,
+        tmp_path / "run",
+        data=data(world, "train", max_missing_fraction=0.5),
+        max_steps=1,
+        published=[told, elsewhere],
+    )
+    train(config)
+    from_run = invoke("eval", tmp_path / "run", "--set", "max_new_tokens=2")
+    assert from_run.exit_code == 0, from_run.stderr
+    lines = from_run.stdout.splitlines()
+    assert lines[0] == "toy, split test: run, scored by exact match"
+    written = json.loads((tmp_path / "run" / "scores-test" / "scores.json").read_text())
+    ours = 100 * written["report"]["scores"][0]["value"]
+    (row,) = (line for line in lines if line.endswith("Table 1"))
+    assert row.split()[1] == f"{ours:.2f}"
+    assert row.split()[-4:] == ["61.50", f"{ours - 61.5:+.2f}", "Table", "1"]
+    assert "Table 2" not in from_run.stdout
+
+    values = config.model_dump(mode="json")
+    values["published"] = [{**told, "source": "Table 3"}, {**told, "metric": "METEOR"}]
+    (tmp_path / "recipe.yaml").write_text(json.dumps(values))
+    out = tmp_path / "scores"
+    from_recipe = invoke("evaluate", tmp_path / "recipe.yaml", "--out", out, "--set", "max_new_tokens=2")
+    assert from_recipe.exit_code == 0, from_recipe.stderr
+    assert re.search(rf"{re.escape(f'{ours - 61.5:+.2f}')} +Table 3", from_recipe.stdout)
+    assert re.search(r"METEOR +- +61.50 +- +Table 1", from_recipe.stdout), "not measured, and told"
+
+    twice = invoke("eval", tmp_path / "run", "--run", tmp_path / "other")
+    assert twice.exit_code == 1
+    assert "give one of them" in twice.stderr
 
 
 def test_the_same_seed_gives_the_same_losses_and_the_channel_matters(world: Path, tmp_path: Path) -> None:
