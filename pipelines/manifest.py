@@ -80,8 +80,8 @@ class SplitMedia(Settings):
 
     def summary(self) -> str:
         """One line for people."""
-        line = f"{self.split}: {self.instructions} instructions on {self.samples} samples, {self.whole} with media"
-        return line + (f", {self.partial} with a part of them" if self.partial else "")
+        line = f"{self.split}: {self.instructions} instructions on {self.samples} samples, {self.whole} with all media"
+        return line + (f", {self.partial} with a part" if self.partial else "")
 
 
 class PrepareReport(Settings):

@@ -76,6 +76,8 @@ def prepare_and_extract(world: World, name: str) -> None:
     result = pave("prepare", "--task", name, "--root", world / name / "root", "--out", world / name)
     told = [line for line in result.stdout.splitlines() if line.startswith("  unusable: ")]
     assert len(told) == len(miniature.unusable)
+    for split, known in (("train", miniature.train), (task_module(name).EVALUATED_SPLIT, miniature.test)):
+        assert known is None or f"  {split}: {known[0]} instructions on " in result.stdout
     for (sample_id, role), reason in miniature.unusable.items():
         (line,) = (line for line in told if line.startswith(f"  unusable: {sample_id} ({role}): "))
         assert reason in line
@@ -220,6 +222,13 @@ def test_released_features_that_cannot_be_matched_are_refused(tmp_path: Path) ->
         result = invoke(*command, *given)
         assert result.exit_code == 1
         assert "error: give --task together with --root and without --id-pattern" in result.stderr
+
+
+def test_a_take_with_some_cameras_has_a_part_of_its_media(tmp_path: Path) -> None:
+    MINIATURES["egoexo4d"].write(tmp_path / "root")
+    result = pave("prepare", "--task", "egoexo4d", "--root", tmp_path / "root", "--out", tmp_path)
+    assert "  train: 2 instructions on 2 samples, 2 with all media\n" in result.stdout
+    assert "  val: 4 instructions on 4 samples, 0 with all media, 3 with a part\n" in result.stdout
 
 
 @pytest.mark.parametrize("name", HERE)
