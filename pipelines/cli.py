@@ -22,6 +22,8 @@ from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.recipes_command import recipes
 from pipelines.store_commands import store
+from pipelines.tasks_command import tasks
+from tasks import TASKS
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
 CHANNEL_TABLE = {
@@ -139,7 +141,7 @@ def _not_negative(number: int, option: str) -> int:
 @click.option(
     "--takes", type=folder_option, help="A folder of several cameras' videos, or one of such folders."
 )
-@click.option("--task", help="A dataset that PAVE knows, such as sidecue.")
+@click.option("--task", help=f"A dataset that PAVE knows: {', '.join(sorted(TASKS))}; see `pave tasks`.")
 @click.option("--root", type=folder_option, help="Where the files of the task are.")
 @click.option("--out", type=folder_option, required=True, help="Folder for manifest.parquet.")
 @click.option("--dataset", help="Name in the store; default: the task's or the folder's.")
@@ -296,6 +298,7 @@ pave.add_command(evaluate, "eval")
 pave.add_command(profile)
 pave.add_command(plan)
 pave.add_command(recipes)
+pave.add_command(tasks)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)
 

@@ -30,6 +30,7 @@ from tasks.instruction import Instruction
 MANIFEST = "manifest.parquet"
 INSTRUCTIONS = "instructions.parquet"
 _INSTRUCTIONS_AT_ONCE = 4096
+_MOST_SHOWN = 50  # files in a summary
 _ROOT_KEY = b"pave_media_root"
 _TYPES = {"duration": pa.float64(), "fps": pa.float64(), "n_frames": pa.int64(), "audio_streams": pa.int64()}
 _SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(SampleRow)])
@@ -65,11 +66,29 @@ class Manifest:
     unusable: tuple[UnusableFile, ...] = ()
 
 
+class SplitMedia(Settings):
+    """What media the instructions of one split have.
+
+    Of `instructions` about `samples`, those of `whole` have every file of their sample, those of `partial` some.
+    """
+
+    split: str
+    instructions: int
+    samples: int
+    whole: int
+    partial: int
+
+    def summary(self) -> str:
+        """One line for people."""
+        line = f"{self.split}: {self.instructions} instructions on {self.samples} samples, {self.whole} with all media"
+        return line + (f", {self.partial} with a part" if self.partial else "")
+
+
 class PrepareReport(Settings):
     """What `prepare` wrote.
 
     `num_unusable` counts the samples of which nothing can be used; `unusable` are all files that cannot be, also
-    those of the other samples.
+    those of the other samples. `splits` is empty where there are no instructions.
     """
 
     dataset: str
@@ -79,14 +98,19 @@ class PrepareReport(Settings):
     num_instructions: int
     num_unusable: int
     unusable: tuple[UnusableFile, ...]
+    splits: tuple[SplitMedia, ...] = ()
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """A few lines for people; of very many files that cannot be used, the first."""
         lines = [f"{self.dataset}: {self.total} samples, {self.num_unusable} unusable -> {self.manifest}"]
         if self.instructions is not None:
             lines.append(f"{self.num_instructions} instructions -> {self.instructions}")
-        files = [f"  unusable: {file.sample_id} ({file.role}): {file.error}" for file in self.unusable]
-        return "\n".join(lines + files)
+        lines += [f"  {split.summary()}" for split in self.splits]
+        shown = self.unusable[:_MOST_SHOWN]
+        lines += [f"  unusable: {file.sample_id} ({file.role}): {file.error}" for file in shown]
+        if len(self.unusable) > len(shown):
+            lines.append(f"  ... and {len(self.unusable) - len(shown):,} more files that cannot be used")
+        return "\n".join(lines)
 
 
 def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> PrepareReport:
@@ -119,6 +143,7 @@ def prepare(config: PrepareConfig, progress: ProgressFactory = silent) -> Prepar
         num_instructions=len(questions or []),
         num_unusable=len(manifest.table) - manifest.table["error"].null_count,
         unusable=manifest.unusable,
+        splits=_media_of_splits(questions or [], manifest),
     )
 
 
@@ -213,6 +238,26 @@ def _task_manifest(
     items = [MediaItem(sample.sample_id, sample.split, sample.media) for sample in samples]
     manifest = _manifest(items, root.absolute(), name, progress)
     return manifest, [replace(question, dataset=name) for question in questions]
+
+
+def _media_of_splits(questions: Sequence[Instruction], manifest: Manifest) -> tuple[SplitMedia, ...]:
+    """The media of each split's instructions, in the order in which the splits come."""
+    table = manifest.table.select(["sample_id", "error"])
+    without = {row["sample_id"] for row in table.to_pylist() if row["error"] is not None}
+    partial = {file.sample_id for file in manifest.unusable} - without
+    by_split: dict[str, list[str]] = {}
+    for question in questions:
+        by_split.setdefault(question.split, []).append(question.sample_id)
+    return tuple(
+        SplitMedia(
+            split=split,
+            instructions=len(sample_ids),
+            samples=len(set(sample_ids)),
+            whole=sum(name not in without and name not in partial for name in sample_ids),
+            partial=sum(name in partial for name in sample_ids),
+        )
+        for split, sample_ids in by_split.items()
+    )
 
 
 def _manifest(items: Sequence[MediaItem], root: Path, dataset: str, progress: ProgressFactory) -> Manifest:

@@ -81,28 +81,44 @@ def import_group() -> None:
     required=True,
     help="Kind of the files.",
 )
+@click.option("--task", help="The files are of this dataset, named as its release does; see `pave tasks`.")
+@click.option("--root", type=_path, help="Where the official files of the task are.")
 @_stream_options
 @_identity_options
 @_id_options
 def import_release_command(
-    source: Path, kind: Any, id_pattern: str | None, id_format: str, **options: Any
+    source: Path,
+    kind: Any,
+    task: str | None,
+    root: Path | None,
+    id_pattern: str | None,
+    id_format: str,
+    **options: Any,
 ) -> None:
     """Import a folder of .pt features of the original PAVE release.
 
-    Default ids: the path without .pt (audio, dense), or the folder (depth3d, exo). Default dtype: that of the
-    release; with depth3d that of the first file.
+    With --task the ids are those of `pave prepare --task`. Else, by default: the path without .pt (audio, dense), or
+    the folder (depth3d, exo). Default dtype: that of the release; with depth3d that of the first file.
     """
+    from pipelines.errors import PipelineError
+    from pipelines.released_features import released_ids
     from store.transfer.import_release import ReleaseImport, import_release
     from store.transfer.release_kinds import RELEASE_KINDS
 
+    if (task is None) != (root is None) or (task is not None and id_pattern is not None):
+        raise PipelineError(
+            "give --task together with --root and without --id-pattern, or neither of the two"
+        )
+    ids = None if task is None or root is None else released_ids(task, root)
     settings = ReleaseImport(
         kind,
-        _required(options, "dataset"),
+        options["dataset"] or task or _required(options, "dataset"),
         channel=options["channel"],
         made_by=_made_by(options, RELEASE_KINDS[kind].made_by),
         dtype=options["dtype"],
         id_pattern=id_pattern,
         id_format=id_format,
+        ids=ids,
     )
     _import(
         f"import {kind}", source, options, lambda store, **how: import_release(store, source, settings, **how)

@@ -38,6 +38,9 @@ from tasks.exact_answers import score as score
 from tasks.instruction import Instruction, TaskError, TaskSample
 
 DATASET = "sidecue"
+CHANNELS = ("audio",)
+SOURCE = "generated: pave sidecue make"
+LICENCE = "Apache-2.0, as PAVE's code"
 HEADLINE = "accuracy"
 TO_PERCENT = 100
 EVALUATED_SPLIT = "test"

@@ -5,6 +5,7 @@
 What each kind's files look like is in `store.transfer.release_kinds`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -27,7 +28,7 @@ from store.transfer.import_stream import (
 from store.transfer.imported_record import MadeBy, imported_record
 from store.transfer.release_kinds import RELEASE_KINDS, ReleaseKind, ReleaseKindName, interleaved
 from store.transfer.sample_names import printable
-from store.transfer.source_files import FoundFiles, IdRule, file_inside, find_files
+from store.transfer.source_files import FoundFiles, IdRule, IdTable, file_inside, find_files
 from store.transfer.torch_files import read_torch_tensor
 
 _DTYPES: tuple[DtypeName, ...] = ("bfloat16", "float16", "float32")
@@ -45,6 +46,7 @@ class ReleaseImport:
         dtype: of all files, None for the kind's (depth3d: that of the first readable file).
         id_pattern, id_format: from relative path to sample id, see `IdRule`; None for the kind's pattern. With
             exo all files that give one id are the cameras of one take.
+        ids: path of a file, or for exo of a take's folder -> sample ids; instead of a pattern.
 
     Raises ImportSettingsError for an unknown kind or dtype, or a wrong pattern or format.
     """
@@ -56,6 +58,7 @@ class ReleaseImport:
     dtype: DtypeName | None = None
     id_pattern: str | None = None
     id_format: str = "{id}"
+    ids: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in RELEASE_KINDS:
@@ -68,8 +71,10 @@ class ReleaseImport:
             )
         self.rule()
 
-    def rule(self) -> IdRule:
-        """From a relative path to a sample id."""
+    def rule(self) -> IdRule | IdTable:
+        """From a relative path to sample ids."""
+        if self.ids is not None:
+            return IdTable(self.ids)
         return IdRule(self.id_pattern or RELEASE_KINDS[self.kind].pattern, self.id_format)
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +70,27 @@ class IdRule:
     def _compiled(self) -> re.Pattern[str]:
         return re.compile(self.pattern, re.DOTALL)  # re keeps the compiled pattern
 
-    def sample_id(self, path: str) -> str | None:
-        """The sample that the path belongs to, None when the pattern does not match."""
+    def __str__(self) -> str:
+        return f"the id pattern {self.pattern!r}"
+
+    def sample_ids(self, path: str) -> tuple[str, ...]:
+        """The sample that the path belongs to, none when the pattern does not match."""
         match = self._compiled().fullmatch(path)
-        return None if match is None else self.form.format_map(match.groupdict(default=""))
+        return () if match is None else (self.form.format_map(match.groupdict(default="")),)
+
+
+@dataclass(frozen=True)
+class IdTable:
+    """From a relative POSIX path, of a file or of the folder that it is in, to sample ids; a path may have several."""
+
+    ids: Mapping[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        return f"the names of {len(self.ids)} samples' files, such as {next(iter(self.ids), None)!r}"
+
+    def sample_ids(self, path: str) -> tuple[str, ...]:
+        """The samples that the path belongs to."""
+        return self.ids.get(path) or self.ids.get(path.rpartition("/")[0], ())
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class FoundFiles:
         return {sample_id: path for sample_id, (path,) in self.samples.items()}
 
 
-def find_files(folder: Path, rule: IdRule) -> FoundFiles:
+def find_files(folder: Path, rule: IdRule | IdTable) -> FoundFiles:
     """All files below the folder, by the sample that the rule gives them; links to folders are not followed.
 
     Raises SourceNotFoundError when there is no such folder, or no file in it matches.
@@ -112,18 +129,18 @@ def find_files(folder: Path, rule: IdRule) -> FoundFiles:
     samples: dict[str, list[str]] = {}
     skipped: list[SkippedFile] = []
     for path in sorted(_paths(folder, skipped)):
-        sample_id = rule.sample_id(path)
-        if sample_id is None:
-            skipped.append(SkippedFile(printable(path), f"does not match the id pattern {rule.pattern!r}"))
-        elif not is_text(sample_id) or not is_text(path):
+        sample_ids = rule.sample_ids(path)
+        if not sample_ids:
+            skipped.append(SkippedFile(printable(path), f"does not match {rule}"))
+        elif not all(map(is_text, (path, *sample_ids))):
             skipped.append(SkippedFile(printable(path), "gives no sample id that is text; rename it"))
         else:
-            samples.setdefault(sample_id, []).append(path)
+            for sample_id in sample_ids:
+                samples.setdefault(sample_id, []).append(path)
     if not samples:
         example = f"; for example {skipped[0]}" if skipped else ""
         raise SourceNotFoundError(
-            f"{folder} has no file that matches the id pattern {rule.pattern!r}{example}; "
-            "check the folder, the kind and the pattern"
+            f"{folder} has no file that matches {rule}{example}; check the folder, the kind and the pattern"
         )
     return FoundFiles(folder, dict(sorted(samples.items())), tuple(skipped))
 

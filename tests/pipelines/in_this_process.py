@@ -1,16 +1,20 @@
 """An extraction without Ray, for what does not depend on it."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import torch
 
 from extractors.contract import Extractor
+from pipelines.config import ExecutionConfig
 from pipelines.extract import _feature_set
-from pipelines.extract_rows import WorkItem, work_table
+from pipelines.extract_rows import Failure, WorkItem, work_table
 from pipelines.extract_stages import Decode, Encode, write
 from pipelines.manifest import Manifest
+from pipelines.ray_extract import Finished, Job
 from pipelines.worker_deaths import DeathMarks
 from store import FeatureStore, PartRecord
 
@@ -39,3 +43,17 @@ def extracted(extractor: Extractor, manifest: Manifest, url: Path, scratch: Path
     assert [row["failure"] for row in results] == [None]
     store.commit([PartRecord.from_json(results[-1]["part"])])
     return store
+
+
+def run_here(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Iterator[Finished]:
+    """`pipelines.ray_extract.run` without Ray: the same stages one after the other, in one go."""
+    with TemporaryDirectory() as scratch:
+        marks = DeathMarks(Path(scratch) / "deaths", execution.stall_seconds)
+        decode = Decode(job.extractors, job.dataset, marks, execution.decode_memory_bytes)
+        decoded = pa.concat_tables(decode(work_table(items)))
+        encoded = Encode(job.extractors, "cpu", torch.get_num_threads(), marks)(decoded)
+        rows = write(encoded, job.location, job.feature_sets, execution.part_bytes).to_pylist()
+    yield Finished(
+        tuple(PartRecord.from_json(row["part"]) for row in rows if row["part"] is not None),
+        tuple(Failure(**json.loads(row["failure"])) for row in rows if row["failure"] is not None),
+    )

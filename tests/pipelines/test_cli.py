@@ -19,6 +19,7 @@ from pipelines.config import EXTRACT_CONFIGS
 from pipelines.errors import PipelineError
 from pipelines.setting_overrides import override
 from store import FeatureStore
+from tasks import TASKS
 
 # What is given, and what the one line on stderr must name and advise.
 BAD_INPUT: dict[str, tuple[Callable[[Path], object], list[str]]] = {
@@ -133,6 +134,7 @@ def test_help_is_quick_and_complete() -> None:
         "import-checkpoint",
         "profile",
         "plan",
+        "tasks",
         "convert-audio-weights",
         "store",
     )
@@ -165,6 +167,17 @@ def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
     result = invoke("prepare", "--task", "sidecue", "--root", world, "--out", out)
     assert result.exit_code == 0
     assert f"sidecue: 3 samples, 0 unusable -> {out / 'manifest.parquet'}" in result.stdout
+
+
+def test_every_task_is_listed() -> None:
+    lines = invoke("tasks").stdout.splitlines()
+    assert lines[0].split() == ["task", "channels", "source", "licence"]
+    assert [line.split()[0] for line in lines[1:]] == sorted(TASKS)
+    (avsd,) = (line for line in lines if line.startswith("avsd "))
+    assert avsd.split()[1:3] == ["audio,", "dense"]
+    assert avsd.endswith("Charades videos: non-commercial, AI2")
+    told = "".join(invoke("prepare", "--help").stdout.split())
+    assert ",".join(sorted(TASKS)) in told
 
 
 @pytest.mark.parametrize("splits", ["train", "train=x", "train=-1", "../up=3", "train=1,train=2", ""])

@@ -36,6 +36,7 @@ def write_dialogs(root: Path, dialogs: list[object]) -> None:
 def test_missing_and_damaged_media_are_rows_with_their_reason(root: Path, tmp_path: Path) -> None:
     report = prepare(PrepareConfig(task="avsd", root=root, out=tmp_path / "out"))
     assert (report.dataset, report.total, report.num_instructions) == ("avsd", 3, 3)
+    assert "  test: 3 instructions on 3 samples, 1 with all media\n" in report.summary()
     reasons = {file.sample_id: file.error for file in report.unusable}
     assert set(reasons) == {"B", "C"}
     assert "cannot be read (No such file or directory)" in reasons["C"]
