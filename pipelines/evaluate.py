@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from pave_model.checkpoint import record_scores
-from pave_model.config import PatchConfig
+from pave_model.config import NewlinePosition, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
+from pave_model.sequence_assembly import TooLong
 from pipelines.base_model import load_base
 from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, Settings
@@ -90,7 +92,7 @@ class EvaluateReport(Settings):
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """What is evaluated: a model, its tokenizer, its side channels, and its name in reports."""
 
     model: PatchedVideoLLM
@@ -109,7 +111,7 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     if config.out.exists():
         raise RunError(f"{config.out} exists already; choose another folder for the scores, or remove it")
     instructions = read_instructions(config.data)
-    subject = _load(config)
+    subject = load_subject(config.run, config.base, config.newline)
     source = open_source(config.data, instructions[0].dataset, subject.channels)
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
     dataset = FeatureDataset(
@@ -122,7 +124,14 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     )
     with progress(f"evaluate {subject.name}") as stage:
         answers: list[str] = []
-        for answered in _answers(subject, dataset, config):
+        for answered in greedy_answers(
+            subject,
+            dataset,
+            config.batch_size,
+            config.max_new_tokens,
+            config.data.max_length,
+            config.data.too_long,
+        ):
             answers += answered
             stage.update(len(answers), len(dataset))
     predictions = [
@@ -189,44 +198,54 @@ def score_predictions(
     return scores
 
 
-def _load(config: EvaluateConfig) -> _Subject:
-    run = None if config.run is None else read_run(config.run)
-    base_name = str(config.base) if run is None else run["config"]["base"]
-    base, tokenizer = load_base(base_name)
-    if config.run is None:
-        model = PatchedVideoLLM(
-            base, PatchConfig(base=base_name, channels={}, lora=None, newline=config.newline)
-        )
+def load_subject(
+    run_folder: Path | None, base_name: str | None, newline: NewlinePosition, device: str | None = None
+) -> Subject:
+    """The patched model of a run, or with `base_name` an unpatched base with the given newlines.
+
+    Raises RunError for an unfinished run, PipelineError for a missing base, CheckpointError for a damaged patch.
+    """
+    run = None if run_folder is None else read_run(run_folder)
+    name = str(base_name) if run is None else run["config"]["base"]
+    base, tokenizer = load_base(name)
+    if run_folder is None:
+        model = PatchedVideoLLM(base, PatchConfig(base=name, channels={}, lora=None, newline=newline))
     else:
-        model = PatchedVideoLLM.from_pretrained(config.run / PATCH_FOLDER, base)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return _Subject(
-        model=model.to(device).eval(),
+        model = PatchedVideoLLM.from_pretrained(run_folder / PATCH_FOLDER, base)
+    return Subject(
+        model=model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(),
         tokenizer=tokenizer,
         channels=list(model.patch_config.channels),
-        name="base" if config.run is None else config.run.name,
+        name="base" if run_folder is None else run_folder.name,
         lineage={
-            "run": None if config.run is None else str(config.run.resolve()),
-            "base": base_name,
+            "run": None if run_folder is None else str(run_folder.resolve()),
+            "base": name,
             "base_fingerprint": model.base_fingerprint,
         },
     )
 
 
-def _answers(subject: _Subject, dataset: FeatureDataset, config: EvaluateConfig) -> Any:
-    """Yield the answers' texts, batch by batch, in the dataset's order."""
+def greedy_answers(
+    subject: Subject,
+    dataset: FeatureDataset,
+    batch_size: int,
+    max_new_tokens: int,
+    max_length: int | None,
+    too_long: TooLong,
+) -> Iterator[list[str]]:
+    """Yield the answers' texts, stripped, batch by batch, in the dataset's order."""
     tokenizer = subject.tokenizer
     loader = DataLoader(
         dataset,
-        batch_size=config.batch_size,
-        collate_fn=Collator(tokenizer.pad_token_id, "left", config.data.max_length, config.data.too_long),
+        batch_size=batch_size,
+        collate_fn=Collator(tokenizer.pad_token_id, "left", max_length, too_long),
     )
     device = subject.model.base.device
     for batch in loader:
         ids = subject.model.generate(
             **_to_device(batch, device),
             do_sample=False,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
