@@ -310,7 +310,7 @@ def test_lmms_eval_s_own_command_runs_pave_on_a_local_task(
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     wanted = predictions(world)[:3]
     assert [line["input"] for line in lines] == [item["question"] for item in wanted]
-    assert [line["filtered_resps"] for line in lines] == [[item["prediction"]] for item in wanted]
+    assert [line["filtered_resps"] for line in lines] == [item["prediction"] for item in wanted]
 
 
 def run_python(*arguments: object, stdin: str = "") -> str:
