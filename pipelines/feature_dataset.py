@@ -77,11 +77,21 @@ class FeatureSource:
 
 def open_source(data: DataConfig, dataset: str, channels: Sequence[str]) -> FeatureSource:
     """The feature sets of `dataset` in the configured snapshot. Raises StoreError where one is not there."""
-    store = FeatureStore.open(data.store, create=False)
-    named = data.snapshot
-    snapshot = store.snapshot(tag=named) if isinstance(named, str) else store.snapshot(named)
+    return open_features(data.store, data.snapshot, data.fingerprints, dataset, channels)
+
+
+def open_features(
+    url: str,
+    version: int | str | None,
+    fingerprints: Mapping[str, str],
+    dataset: str,
+    channels: Sequence[str],
+) -> FeatureSource:
+    """The same of a store by its URL; `version` may be a tag. Raises StoreError as above."""
+    store = FeatureStore.open(url, create=False)
+    snapshot = store.snapshot(tag=version) if isinstance(version, str) else store.snapshot(version)
     found = {
-        channel: snapshot.feature_set(dataset, channel, data.fingerprints.get(channel))
+        channel: snapshot.feature_set(dataset, channel, fingerprints.get(channel))
         for channel in ("frames", *channels)
     }
     return FeatureSource(snapshot.version, found.pop("frames"), found)
