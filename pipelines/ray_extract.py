@@ -40,7 +40,8 @@ from store.features import FeatureSetRecord
 from store.location import Location
 from store.records import PartRecord
 
-_TASK_SECONDS = 60.0  # media that one task decodes: bounds its memory, and outweighs what a task costs
+_TASK_SECONDS = 240.0  # media that one task decodes: outweighs what a task costs; its samples come one by one
+_UNKNOWN_SECONDS = 60.0  # taken for samples that do not know their length
 _MAX_TASK_SAMPLES = 16
 _LEAST_PIECES = (
     16  # tasks and parts of a run that has so many samples, so that progress and commits are steady
@@ -131,7 +132,7 @@ def _expected_bytes(feature_set: FeatureSetRecord, items: Sequence[WorkItem]) ->
 
 def _mean_duration(items: Sequence[WorkItem]) -> float:
     known = [item.duration for item in items if item.duration is not None]
-    return sum(known) / len(known) if known else _TASK_SECONDS
+    return sum(known) / len(known) if known else _UNKNOWN_SECONDS
 
 
 @contextmanager

@@ -145,20 +145,20 @@ def test_sizes_of_tasks_and_parts(tmp_path: Path) -> None:
     extractor = FlakyExtractor(tmp_path)
     job = job_of(extractor, FeatureStore.open(tmp_path / "store"))  # 32 bytes a second
     execution = ExecutionConfig(part_samples=100, part_bytes=32 * 60 * 10)
-    assert task_size(items_of(1000, 7.0)) == 8  # about a minute
+    assert task_size(items_of(1000, 30.0)) == 8  # about four minutes
     assert task_size(items_of(1000, 3600.0)) == 1
     assert task_size(items_of(1000, 0.1)) == 16
     assert task_size(items_of(20, 7.0)) == 2  # enough pieces to see progress
     assert task_size(items_of(1, None)) == 1
-    assert write_size(job, items_of(10_000, 60.0), execution) == 10  # by bytes
-    assert write_size(job, items_of(10_000, 1.0), execution) == 96  # by number, in whole tasks
+    assert write_size(job, items_of(10_000, 60.0), execution) == 8  # by bytes, in whole tasks
+    assert write_size(job, items_of(10_000, 1.0), execution) == 96  # by number
     assert write_size(job, items_of(10_000, 36_000.0), execution) == 1
-    assert write_size(job, items_of(160, 7.0), execution) == 8  # enough pieces
+    assert write_size(job, items_of(160, 7.0), execution) == 10  # enough pieces
     without_rate = replace(job.feature_sets["audio"], channel="exo", rate_hz=None)
     cameras = Job({}, {"audio": job.feature_sets["audio"], "exo": without_rate}, job.location)
     # each camera is taken to give 32 steps
     sample_bytes = 32 * (60 + 3 * 32)
     execution = ExecutionConfig(part_bytes=5 * sample_bytes)
     assert (
-        write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 5 * 2
+        write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 4 * 2
     )  # a row for each channel
