@@ -39,7 +39,7 @@ def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, r
     while committed(tmp_path / "broken") < 2 and first.poll() is None and time.monotonic() < waited_until:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
-    first.communicate()
+    first.communicate(timeout=SECONDS_TO_START)
     assert first.returncode == -signal.SIGKILL
     broken = FeatureStore.open(tmp_path / "broken", create=False)
     assert broken.verify().ok
