@@ -204,7 +204,7 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
             fn_constructor_kwargs={
                 "extractors": job.extractors,
                 "device": device,
-                "threads": max(1, int(_node_cpus() / execution.encoders)),
+                "threads": max(1, int(_node_cpus() / 2 / execution.encoders)),  # decoding has the others
                 "marks": marks,
             },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),
