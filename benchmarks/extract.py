@@ -246,7 +246,9 @@ class Extraction:
         some = self.samples[: len(MINUTE_CLIPS) + 1]
         with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
             run_loop(extractor, some, Path(folder))
-            saved = [torch.load(Path(folder) / f"{sample.sample_id}.pt") for sample in some]
+            saved = [
+                torch.load(Path(folder) / f"{sample.sample_id}.pt", weights_only=True) for sample in some
+            ]
 
         def compare(store: FeatureStore) -> None:
             features = store.snapshot().feature_set("bench", self.channel)

@@ -18,7 +18,7 @@ def convert_audio_weights(checkpoint: Path, out: Path) -> None:
     Features that are made with either file have the same fingerprint.
     """
     from extractors.audio_weights_file import write_audio_part
-    from pipelines.peak_memory import peak_memory
+    from pipelines.process_memory import peak_memory
 
     part = write_audio_part(checkpoint, out)
     click.echo(

@@ -16,7 +16,14 @@ from pipelines.store_options import size, store_option
 
 _INSTALL = "pip install pave-video"
 _MIN_FREE = 5_000_000_000  # bytes: a few parts of the store, and their temporary files
-_EXTRAS = {"eval": ("pycocoevalcap", "caption scores"), "lmms": ("lmms_eval", "the lmms-eval plug-in")}
+_EXTRAS = {  # extra -> package, what for, what to do
+    "eval": ("pycocoevalcap", "caption scores", "pip install 'pave-video[eval]'"),
+    "lmms": (
+        "lmms_eval",
+        "the lmms-eval plug-in",
+        "pip install 'pave-video[lmms]' && pip install --no-deps lmms_eval==0.7.3",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ def findings(store_url: str) -> Iterator[Finding]:
     yield _store(store_url)
     yield from _caches()
     yield _java()
-    for extra, (package, purpose) in _EXTRAS.items():
-        yield _extra(extra, package, purpose)
+    for extra, (package, purpose, remedy) in _EXTRAS.items():
+        yield _extra(extra, package, purpose, remedy)
 
 
 def _python() -> Finding:
@@ -159,9 +166,9 @@ def _java() -> Finding:
     return Finding("java", problem is None, problem or "runs; caption scores need it", core=False)
 
 
-def _extra(extra: str, package: str, purpose: str) -> Finding:
+def _extra(extra: str, package: str, purpose: str, remedy: str) -> Finding:
     if find_spec(package) is None:
-        todo = f"not installed; for {purpose}: pip install 'pave-video[{extra}]'"
+        todo = f"not installed; for {purpose}: {remedy}"
         return Finding(f"extra {extra}", False, todo, core=False)
     return Finding(f"extra {extra}", True, package, core=False)
 

@@ -30,13 +30,14 @@ from pipelines.base_model import load_base
 from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, PublishedScore, Settings, checked
 from pipelines.errors import RunError
-from pipelines.evaluate_report import SCORES_FILE, EvaluateReport
+from pipelines.evaluate_report import EvaluateReport
 from pipelines.feature_dataset import (
     FeatureDataset,
     open_source,
     read_instructions,
     with_features,
 )
+from pipelines.prediction_file import SCORES_FILE
 from pipelines.predictions import scored_predictions, write_predictions
 from pipelines.progress import ProgressFactory, silent
 from pipelines.score_rows import beside_published, denominator_rule, score_rows

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from pipelines.config import Settings
 from pipelines.feature_dataset import Coverage
+from pipelines.prediction_file import SCORES_FILE
 from pipelines.score_rows import PublishedComparison, Score
 from pipelines.score_table import group_table, metric_table, published_table
-
-SCORES_FILE = "scores.json"
 
 
 class EvaluateReport(Settings):

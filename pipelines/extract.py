@@ -21,11 +21,11 @@ from pipelines.config import (
     Settings,
 )
 from pipelines.errors import ExtractionFailedError, PipelineError
-from pipelines.extract_plan import ExtractPlan, make_plan
 from pipelines.extract_rows import Failure, WorkItem
 from pipelines.manifest import Manifest, list_media, read_manifest
 from pipelines.media_folders import find_media
 from pipelines.progress import Progress, ProgressFactory, silent
+from pipelines.sample_states import SampleStates, sample_states
 from store import FailureRow, FeatureSetRecord, FeatureStore, PartRecord, TensorLayout
 
 _MISSING_TRACK = "MissingTrackError"  # says nothing bad about the file
@@ -125,10 +125,10 @@ def _extract(
         store.add_instructions(manifest.instructions)
     channels = {}
     for name, feature_set in feature_sets.items():
-        plan = make_plan(store, feature_set, manifest, config.retry_failed)
-        store.record_failures(plan.unrecorded)
-        channels[name] = _Channel(extractors[name], feature_set, plan)
-    if any(channel.plan.to_do for channel in channels.values()):
+        states = sample_states(store, feature_set, manifest, config.retry_failed)
+        store.record_failures(states.unrecorded)
+        channels[name] = _Channel(extractors[name], feature_set, states)
+    if any(channel.states.to_do for channel in channels.values()):
         with progress(f"extract {', '.join(channels)}") as stage:
             _Committer(store, channels, config.execution).carry_out(manifest, stage)
     reports = tuple(
@@ -136,7 +136,7 @@ def _extract(
     )
     for report in reports:
         done = channels[report.channel]
-        _check_outcome(report, done.plan.failing | done.failures, config.max_failure_fraction)
+        _check_outcome(report, done.states.failing | done.failures, config.max_failure_fraction)
     return reports
 
 
@@ -146,7 +146,7 @@ class _Channel:
 
     extractor: Extractor
     feature_set: FeatureSetRecord
-    plan: ExtractPlan
+    states: SampleStates
     num_done: int = 0
     failures: dict[str, FailureRow] = field(default_factory=dict)
 
@@ -192,7 +192,7 @@ def _feature_set(dataset: str, extractor: Extractor) -> FeatureSetRecord:
 
 
 def _report(channel: _Channel, store: FeatureStore, manifest: Manifest, seconds: float) -> ExtractReport:
-    plan = channel.plan
+    states = channel.states
     return ExtractReport(
         channel=channel.feature_set.channel,
         dataset=manifest.dataset,
@@ -200,20 +200,20 @@ def _report(channel: _Channel, store: FeatureStore, manifest: Manifest, seconds:
         store=store.url,
         version=store.snapshot().version,
         total=len(manifest.table),
-        already_done=len(plan.done),
+        already_done=len(states.done),
         done=channel.num_done,
         failed=tuple(
             FailedSample(sample_id=row.sample_id, error_type=row.error_type, message=row.message)
-            for row in (*plan.unrecorded, *channel.failures.values())
+            for row in (*states.unrecorded, *channel.failures.values())
         ),
-        skipped_failures=len(plan.failing) - len(plan.unrecorded),
+        skipped_failures=len(states.failing) - len(states.unrecorded),
         seconds=seconds,
         rate=channel.num_done / seconds,
     )
 
 
 class _Committer:
-    """Carries the plans out, while a thread of its own commits what is finished."""
+    """Has the samples that are to do done, while a thread of its own commits what is finished."""
 
     def __init__(
         self, store: FeatureStore, channels: dict[str, _Channel], execution: ExecutionConfig
@@ -283,7 +283,7 @@ def _work_items(channels: dict[str, _Channel], manifest: Manifest) -> list[WorkI
     """The samples that some channel has to do, in the manifest's order, each with its channels."""
     wanted: dict[str, list[str]] = {}
     for name, channel in channels.items():
-        for row in channel.plan.to_do:
+        for row in channel.states.to_do:
             wanted.setdefault(row["sample_id"], []).append(name)
     return [
         WorkItem(
@@ -309,7 +309,7 @@ def _failure_row(failure: Failure, channel: _Channel, source_hash: str | None) -
         message=failure.message,
         permanent=failure.permanent,
         source_hash=source_hash,
-        attempt=channel.plan.attempts.get(failure.sample_id, 0) + 1,
+        attempt=channel.states.attempts.get(failure.sample_id, 0) + 1,
     )
 
 

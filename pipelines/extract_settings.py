@@ -69,7 +69,8 @@ def together_settings(
 ) -> ExtractTogetherConfig:
     """As `extract_settings` for several channels, whose encoders are under `channels`.
 
-    An option may belong to one of them only; the rest is an assignment such as `channels.audio.weights=FILE`.
+    An option goes to all of them that have it; weights of several encoders are assignments such as
+    `channels.audio.weights=FILE`.
     """
     where = f"pave extract {','.join(channels)}" if recipe is None else str(recipe)
     for channel in channels:
@@ -80,10 +81,13 @@ def together_settings(
     encoders: dict[str, Any] = {**values.get("channels", {})}
     for name, value in encoder.items():
         owners = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
-        if len(owners) != 1:
-            reason = f"is for {_owners(name)}" if not owners else f"may be for {' or '.join(owners)}"
-            raise PipelineError(f"{_flag(name)} {reason}; give --set channels.CHANNEL.{name}={value}")
-        encoders[owners[0]] = {**encoders.get(owners[0], {}), name: value}
+        if not owners:
+            raise PipelineError(f"{_flag(name)} is for {_owners(name)}, not for {' or '.join(channels)}")
+        if name == "weights" and len(owners) > 1:  # no file is of two encoders
+            told = f"{_flag(name)} may be for {' or '.join(owners)}"
+            raise PipelineError(f"{told}; give --set channels.{owners[0]}.{name}={value}")
+        for channel in owners:
+            encoders[channel] = {**encoders.get(channel, {}), name: value}
     values = override({**values, "channels": encoders}, assignments)
     encoders = values["channels"]
     if unasked := sorted(encoders.keys() - set(channels)):
@@ -148,31 +152,15 @@ def _owners(name: str) -> str:
 def settings_of_channels(
     channels: Sequence[str], options: Mapping[str, Any], assignments: Sequence[str] = ()
 ) -> dict[str, ExtractConfig]:
-    """The settings of several channels at once: an option of encoders goes to the channels that have it.
-
-    Raises UnknownChannelError, and PipelineError for an option that no channel has or that cannot mean several.
-    """
-    for channel in channels:
-        extractor_class(channel)
-    for name in options.keys() & _ENCODER_OPTIONS.keys():
-        having = [channel for channel in channels if channel in _ENCODER_OPTIONS[name]]
-        if not having:
-            raise PipelineError(f"{_flag(name)} is for {_owners(name)}, not for {' or '.join(channels)}")
-        if name == "weights" and len(having) > 1:
-            raise PipelineError(
-                f"{_flag(name)} could be for {' or '.join(having)}; give one channel at a time"
-            )
+    """The settings of each channel alone, given as for all of them together. Raises as the functions above."""
+    if len(channels) == 1:
+        extractor_class(channels[0])  # is there such a channel?
+        return {channels[0]: extract_settings(channels[0], None, options, assignments)}
+    together = together_settings(channels, None, options, assignments)
+    shared = together.model_dump(exclude={"channels"}, exclude_unset=True)
+    encoders = together.channels.given()
     return {
-        channel: extract_settings(
-            channel,
-            None,
-            {
-                name: value
-                for name, value in options.items()
-                if name not in _ENCODER_OPTIONS or channel in _ENCODER_OPTIONS[name]
-            },
-            assignments,
-        )
+        channel: checked(EXTRACT_CONFIGS[channel], {**shared, "encoder": encoders[channel]}, channel)
         for channel in channels
     }
 

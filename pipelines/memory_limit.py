@@ -5,9 +5,8 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
+from pipelines.process_memory import is_known, private_memory
 
 
 @contextmanager
@@ -17,12 +16,12 @@ def memory_limit(num_bytes: int) -> Iterator[None]:
     Counted is private writable memory (RLIMIT_DATA), so that Ray's shared memory and mapped files are free. Only
     Linux says how much a process has: elsewhere there is no limit.
     """
-    if not _STATUS.exists():
+    if not is_known():
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ceilings = [
-        _private_bytes() + num_bytes,
+        private_memory() + num_bytes,
         *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY),
     ]
     resource.setrlimit(resource.RLIMIT_DATA, (min(ceilings), hard))
@@ -30,10 +29,3 @@ def memory_limit(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _private_bytes() -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"{_STATUS} has no VmData")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from extractors.contract import Extractor, Sample
-from pipelines.peak_memory import peak_memory
+from pipelines.process_memory import peak_memory
 
 
 @dataclass(frozen=True)

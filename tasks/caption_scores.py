@@ -6,7 +6,7 @@ no means of their items, and an item's CIDEr depends on all references of the se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.answer_cleaning import clean_answer
@@ -50,25 +50,6 @@ def score_captions(
         official={name: _among(metric, answered, num_items) for name, metric in metrics.items()},
         num_items=num_items,
         num_missing=num_missing,
-    )
-
-
-def score_avsd(
-    replies: Mapping[str, str | None], references: Mapping[str, str], *, allow_missing_metrics: bool = False
-) -> TaskScores:
-    """Caption scores of AVSD, one reference per dialog; only the dialogs of ``replies`` are scored.
-
-    Raises ScoringError for a reply to an unknown dialog, and as ``score_captions``.
-    """
-    for image_id in replies:
-        if image_id not in references:
-            raise ScoringError(
-                f"{image_id} has a reply but no reference; give the references of the same split"
-            )
-    return score_captions(
-        list(replies.values()),
-        [[references[image_id]] for image_id in replies],
-        allow_missing_metrics=allow_missing_metrics,
     )
 
 

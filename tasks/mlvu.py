@@ -26,7 +26,7 @@ from pydantic import Field
 from tasks.annotation_file import Entry, Place, annotation_files, read_entries
 from tasks.collected import Collected
 from tasks.instruction import Instruction, TaskError, TaskSample, as_json
-from tasks.option_letter_scores import score_mlvu
+from tasks.option_letter_scores import MLVU_TASKS, score_mlvu
 from tasks.task_scores import TaskScores, fact_column
 
 DATASET = "mlvu"
@@ -41,16 +41,6 @@ TO_PERCENT = 1
 EVALUATED_SPLIT = "test"
 MAX_NEW_TOKENS = 16
 LETTERS = "ABCDEFGH"
-LONG_NAMES = {
-    "plotQA": "PQA",
-    "findNeedle": "NQA",
-    "ego": "ER",
-    "count": "AC",
-    "order": "AO",
-    "anomaly_reco": "AR",
-    "topic_reasoning": "TR",
-}
-"""Official name of a type -> the short name that `question_type` has."""
 OFFICIAL_FOLDERS = {
     "1_plotQA": "plotQA",
     "2_needle": "findNeedle",
@@ -150,9 +140,9 @@ def _add_official(
 
 
 def _add(place: Place, row: HubQuestion, collected: Collected, counts: Counter[str]) -> None:
-    question_type = LONG_NAMES.get(row.task_type, row.task_type)
-    if question_type not in LONG_NAMES.values():
-        known = ", ".join([*LONG_NAMES.values(), *LONG_NAMES])
+    question_type = MLVU_TASKS.get(row.task_type, row.task_type)
+    if question_type not in MLVU_TASKS.values():
+        known = ", ".join([*MLVU_TASKS.values(), *MLVU_TASKS])
         raise place.error(f"task_type: {row.task_type!r} is none of the multiple-choice types {known}")
     letters = LETTERS if row.candidates is None else LETTERS[: len(row.candidates)]
     if len(row.answer) != 1 or row.answer not in letters:

@@ -20,7 +20,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from extractors.audio_weights_file import write_audio_part
-from pipelines.peak_memory import peak_memory
+from pipelines.process_memory import peak_memory
 before = peak_memory()
 part = write_audio_part(*map(Path, sys.argv[1:]))
 print(part.num_parameters, part.num_tensors, part.num_bytes, peak_memory() - before)

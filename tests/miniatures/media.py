@@ -7,7 +7,8 @@ import numpy as np
 import small_media
 from small_scenes import room_scene, write_scene
 
-from tasks.sidecue import FPS, SAMPLE_RATE, write_video
+from tasks.sidecue_rendering import write_video
+from tasks.sidecue_world import FPS, SAMPLE_RATE
 
 SECONDS, SIZE = 3, 64
 MISSING = "No such file or directory"

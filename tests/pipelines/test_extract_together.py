@@ -101,7 +101,7 @@ def test_settings_of_several_channels(tmp_path: Path) -> None:
     ("channels", "options", "message"),
     [
         (("audio", "dense"), {"weights": "x"}, r"^--weights may be for audio or dense; give --set channels"),
-        (("audio", "dense"), {"base": "x"}, r"^--base is for frames; give --set"),
+        (("audio", "dense"), {"base": "x"}, "^--base is for frames, not for audio or dense$"),
         (("audio", "frames"), {}, "^the channel frames needs a base"),
         (("audio", "audio"), {}, "names a channel twice$"),
     ],

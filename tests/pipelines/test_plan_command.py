@@ -75,7 +75,7 @@ def test_options_go_to_the_channels_that_have_them() -> None:
         (
             ["audio", "exo"],
             {"weights": "w"},
-            "--weights could be for audio or exo; give one channel at a time",
+            "--weights may be for audio or exo; give --set channels.audio.weights=w",
         ),
         (["audio", "exo"], {"num_views": 3}, "--num-views is for depth3d, not for audio or exo"),
         (["frames"], {}, "the channel frames needs a base; give --base"),

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tasks import sidecue
+from tasks import sidecue, sidecue_world
 from tasks.instruction import TaskError
 
 SMALL = sidecue.SideCueConfig(splits={"train": 3, "test": 2}, seed=5)
@@ -50,17 +50,18 @@ def test_files_hold_what_the_truth_says(root: Path) -> None:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         with av.open(str(path)) as container:
             sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
-        assert len(frames) == truth["seconds"] * sidecue.FPS
+        assert len(frames) == truth["seconds"] * sidecue_world.FPS
         # The loudest half second is the tone's.
-        half = sidecue.SAMPLE_RATE // 2
+        half = sidecue_world.SAMPLE_RATE // 2
         energy = np.convolve(sound**2, np.ones(half), mode="valid")
-        middle = (int(energy.argmax()) + half / 2) / sidecue.SAMPLE_RATE
-        assert abs(middle - (truth["tone_time"] + sidecue.TONE_SECONDS / 2)) < 0.15
+        middle = (int(energy.argmax()) + half / 2) / sidecue_world.SAMPLE_RATE
+        assert abs(middle - (truth["tone_time"] + sidecue_world.TONE_SECONDS / 2)) < 0.15
         # The colour at that moment, seen just inside the border, is the answer.
-        seen = frames[int(middle * sidecue.FPS)][sidecue.BORDER_WIDTH + 2, sidecue.FRAME_SIZE // 2].astype(
-            int
+        inside = (sidecue_world.BORDER_WIDTH + 2, sidecue_world.FRAME_SIZE // 2)
+        seen = frames[int(middle * sidecue_world.FPS)][inside].astype(int)
+        nearest = min(
+            sidecue_world.COLOURS, key=lambda name: int(abs(seen - sidecue_world.COLOURS[name]).sum())
         )
-        nearest = min(sidecue.COLOURS, key=lambda name: int(abs(seen - sidecue.COLOURS[name]).sum()))
         assert nearest == truth["answers"]["tone_colour"]
 
 
@@ -78,7 +79,7 @@ def test_answers_are_balanced_and_independent_of_what_can_be_seen() -> None:
         "last": lambda clip: clip.segment_colours[-1],
         "border": lambda clip: clip.answers["border_colour"],
         "longest": lambda clip: max(
-            sidecue.COLOURS,
+            sidecue_world.COLOURS,
             key=lambda name: sum(
                 end - start
                 for start, end, colour in zip(

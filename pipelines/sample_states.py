@@ -15,7 +15,7 @@ UNUSABLE = "MediaError"  # the error type of files that the manifest lists with 
 
 
 @dataclass(frozen=True)
-class ExtractPlan:
+class SampleStates:
     """The samples of a manifest by what becomes of them.
 
     Attributes:
@@ -33,9 +33,9 @@ class ExtractPlan:
     attempts: dict[str, int]
 
 
-def make_plan(
+def sample_states(
     store: FeatureStore, feature_set: FeatureSetRecord, manifest: Manifest, retry_failed: bool
-) -> ExtractPlan:
+) -> SampleStates:
     """Compare the manifest with the store. With `retry_failed`, samples that failed for good are to do again."""
     key = (feature_set.dataset, feature_set.channel, feature_set.fingerprint)
     stored = _stored_hashes(store, *key)
@@ -58,7 +58,7 @@ def make_plan(
         else:
             to_do.append(row)
     attempts = {sample_id: failure.attempt for sample_id, failure in known.items()}
-    return ExtractPlan(frozenset(done), failing, tuple(unrecorded), tuple(to_do), attempts)
+    return SampleStates(frozenset(done), failing, tuple(unrecorded), tuple(to_do), attempts)
 
 
 def _stored_hashes(
