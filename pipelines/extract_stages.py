@@ -1,4 +1,4 @@
-"""What the workers of an extraction do: decode samples, encode them, write parts. No Ray in here.
+"""What the workers of an extraction do: decode samples, and encode them. No Ray in here.
 
 Every stage takes and gives Arrow tables with one row per sample and channel (`extract_rows`). A sample that cannot
 be done stays a row: it passes through as a failure, and no other sample replaces it.
@@ -19,14 +19,10 @@ import torch
 from extractors.contract import Decoded, Extractor, Features, Sample
 from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.joint_decoding import decode_together
-from pipelines.extract_rows import RESULTS, Failure, failed_row, result_row, unpacked
+from pipelines.extract_rows import Failure, failed_row, result_row, unpacked
 from pipelines.memory_limit import memory_limit
 from pipelines.worker_deaths import MOST_DEATHS, DeathMarks
-from store.errors import SampleError
 from store.features import Features as StoredFeatures
-from store.features import FeatureSetRecord
-from store.location import Location
-from store.part_writer import PartWriter
 
 _Key: TypeAlias = tuple[str, str]  # sample and channel
 _Encoded: TypeAlias = tuple[StoredFeatures, dict[str, Any]]  # and what the catalog keeps of the clip
@@ -146,41 +142,6 @@ def _stored(features: Features) -> StoredFeatures:
     }
     values = arrays.pop("values")
     return StoredFeatures(values, np.asarray(features.timestamps, dtype=np.float64), arrays)
-
-
-def write(
-    rows: pa.Table, location: Location, feature_sets: Mapping[str, FeatureSetRecord], part_bytes: int
-) -> pa.Table:
-    """Rows of `_Encoded` to parts: a row with its record as JSON in `part` for each, and one per failure in
-    `failure`.
-
-    A channel's part is closed once it has `part_bytes`. Raises StoreError when a part cannot be written.
-    """
-    results: list[dict[str, str | None]] = []
-    plain = rows.drop_columns("payload").to_pylist()
-    for channel, feature_set in feature_sets.items():
-        mine = [index for index, row in enumerate(plain) if row["channel"] == channel]
-        while mine:
-            with PartWriter(location, feature_set) as part:
-                written = 0
-                while mine and written < part_bytes:
-                    row, index = plain[mine[0]], mine.pop(0)
-                    failure = row["failure"]
-                    if failure is None:
-                        features, about = unpacked(rows, index)
-                        try:
-                            part.write(row["sample_id"], features, source_hash=row["source_hash"], **about)
-                            written += sum(
-                                array.nbytes for array in (features.values, *features.companions.values())
-                            )
-                        except SampleError as error:
-                            failure = Failure(
-                                row["sample_id"], channel, type(error).__name__, error.reason, True
-                            ).to_json()
-                    if failure is not None:
-                        results.append({"part": None, "failure": failure})
-                results.append({"part": part.close().to_json(), "failure": None})
-    return pa.Table.from_pylist(results, schema=RESULTS)
 
 
 def _guarded(

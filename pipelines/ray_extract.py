@@ -33,7 +33,8 @@ from extractors.contract import Extractor
 from extractors.errors import ExtractorError
 from pipelines.config import ExecutionConfig
 from pipelines.extract_rows import Failure, WorkItem, work_table
-from pipelines.extract_stages import Decode, Encode, write
+from pipelines.extract_stages import Decode, Encode
+from pipelines.part_stage import write
 from pipelines.worker_deaths import DeathMarks
 from store.errors import StoreError
 from store.features import FeatureSetRecord
@@ -47,10 +48,18 @@ _LEAST_PIECES = (
     16  # tasks and parts of a run that has so many samples, so that progress and commits are steady
 )
 _STEPS_WITHOUT_RATE = 32  # time steps assumed where a channel has no rate
+# CPUs, as Ray counts them, of a task or of all actors of a stage. Ray Data lends a stage a third of what nobody
+# has taken: with a larger share only one decode task ran on two cores. A stage that waits leaves its core to others.
+_DECODE_CPUS = 0.3
+_OTHER_CPUS = 0.1
+_CORES_OF_A_WRITER = 8  # decoding on so many keeps at most one writer busy, and each is a process to start
 _SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # native code logs to our stderr; errors come as exceptions anyway
     "OMP_WAIT_POLICY": "PASSIVE",  # of the workers: idle threads of torch would spin on cores that decoding needs
+    # a worker takes seconds to start: one that waits for its next task is not ended meanwhile
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+    "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + 4),
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behaviour to come, which Ray warns of
 }
 
@@ -182,20 +191,20 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
     context.target_max_block_size = execution.batch_bytes
-    context.op_resource_reservation_ratio = 0.1  # or decoding does not get the cores that others leave idle
+    context.op_resource_reservation_ratio = 0.1
     work = work_table(items)
     per_task = task_size(items)
+    tasks = [work.slice(first, per_task) for first in range(0, len(work), per_task)]
     decode = Decode(job.extractors, job.dataset, marks, execution.decode_memory_bytes)
-    cpus = _cpu_shares(execution.encoders)
     device = _device(execution.device)
     return (
-        ray.data.from_arrow([work.slice(first, per_task) for first in range(0, len(work), per_task)])
+        ray.data.from_arrow(tasks)
         .map_batches(
             decode,
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.TaskPoolStrategy(size=execution.decoders),
-            num_cpus=cpus.decode,
+            compute=ray.data.TaskPoolStrategy(size=min(execution.decoders or _total_cpus(), len(tasks))),
+            num_cpus=_DECODE_CPUS,
         )
         .map_batches(
             Encode,
@@ -208,7 +217,7 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
                 "marks": marks,
             },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),
-            num_cpus=cpus.encode,
+            num_cpus=_OTHER_CPUS / execution.encoders,
             num_gpus=execution.gpus_per_encoder if device == "cuda" else 0,
         )
         .map_batches(
@@ -220,27 +229,12 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
                 "feature_sets": job.feature_sets,
                 "part_bytes": execution.part_bytes,
             },
-            num_cpus=cpus.write,
+            compute=ray.data.TaskPoolStrategy(
+                size=min(max(1, _total_cpus() // _CORES_OF_A_WRITER), len(tasks))
+            ),
+            num_cpus=_OTHER_CPUS,
         )
     )
-
-
-@dataclass(frozen=True)
-class _CpuShares:
-    """CPUs, as Ray counts them, of one task or actor of each stage."""
-
-    decode: float
-    encode: float
-    write: float
-
-
-def _cpu_shares(encoders: int) -> _CpuShares:
-    """Shares with which as many decode tasks as cores run beside the encoders and one writer.
-
-    More than the cores can do at once: whichever stage waits leaves its core to the others.
-    """
-    cores = _node_cpus()
-    return _CpuShares((cores - 0.5) / cores, 0.25 / encoders, 0.25)
 
 
 def _device(wanted: str) -> str:
@@ -254,3 +248,8 @@ def _device(wanted: str) -> str:
 def _node_cpus() -> float:
     """CPUs of the largest node."""
     return max(float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+
+
+def _total_cpus() -> int:
+    """CPUs of all nodes."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -12,8 +12,9 @@ from extractors.contract import Extractor
 from pipelines.config import ExecutionConfig
 from pipelines.extract import _feature_set
 from pipelines.extract_rows import Failure, WorkItem, work_table
-from pipelines.extract_stages import Decode, Encode, write
+from pipelines.extract_stages import Decode, Encode
 from pipelines.manifest import Manifest
+from pipelines.part_stage import write
 from pipelines.ray_extract import Finished, Job
 from pipelines.worker_deaths import DeathMarks
 from store import FeatureStore, PartRecord
