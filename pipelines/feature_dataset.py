@@ -185,6 +185,15 @@ class FeatureDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.instructions)
 
+    def lengths(self) -> list[int]:
+        """Tokens of each example, those of text, video and side channels; reads no features."""
+        sample_ids = [item.sample_id for item in self.instructions]
+        total = np.array([len(input_ids) for input_ids, _ in self._texts])
+        for features in self._source.side.values():
+            total = total + features.lengths(sample_ids) * features.record.values.tokens
+        lengths: list[int] = total.tolist()
+        return lengths
+
     def __getitem__(self, index: int) -> Example:
         sample_id = self.instructions[index].sample_id
         input_ids, labels = self._texts[index]
