@@ -192,10 +192,12 @@ class Race:
     def run(self, turns: int) -> dict[str, float]:
         """All numbers."""
         logs: dict[str, list[list[dict[str, float]]]] = {way: [] for way in WAYS}
+        for way in WAYS:
+            self.train(way, 1)  # warm
         for turn in range(turns):
             for way in WAYS if turn % 2 == 0 else reversed(WAYS):
                 print(f"turn {turn + 1} of {turns}: {way} ...", file=sys.stderr, flush=True)
-                logs[way].append(self.train(way))
+                logs[way].append(self.train(way, self.steps))
         result = {}
         for way in WAYS:
             speeds = [log[-1]["examples_per_s"] / self.config.batch_size for log in logs[way]]
@@ -209,17 +211,16 @@ class Race:
         result["train/loss_difference"] = max(abs(one["loss"] - other["loss"]) for one, other in pairs)
         return result
 
-    def train(self, way: str) -> list[dict[str, float]]:
-        """One turn from the same weights: what was logged of its first step, and of the others together."""
+    def train(self, way: str, steps: int) -> list[dict[str, float]]:
+        """One turn from the same weights: what was logged of its first step, and of the `steps` after it."""
         self.model.load_state_dict(self.start)
-        steps = self.steps + 1
         arguments = TrainingArguments(
             output_dir=str(self.config.out),
             use_cpu=self.device == "cpu",
-            max_steps=steps,
+            max_steps=steps + 1,
             per_device_train_batch_size=self.config.batch_size,
             learning_rate=1e-3,
-            logging_steps=steps,
+            logging_steps=steps + 1,
             logging_first_step=True,
             dataloader_drop_last=True,
             dataloader_pin_memory=self.device == "cuda",

@@ -186,13 +186,12 @@ class FeatureDataset(Dataset[Example]):
         return len(self.instructions)
 
     def lengths(self) -> list[int]:
-        """Tokens of each example, those of text, video and side channels; reads no features."""
-        sample_ids = [item.sample_id for item in self.instructions]
-        total = np.array([len(input_ids) for input_ids, _ in self._texts])
-        for features in self._source.side.values():
-            total = total + features.lengths(sample_ids) * features.record.values.tokens
-        lengths: list[int] = total.tolist()
-        return lengths
+        """Tokens of each example, L, those of text and video; reads no features.
+
+        Side channels do not count: what their padding costs is little beside the language model's, and a run
+        without them, the LoRA-only twin, sees the same batches as the patch.
+        """
+        return [len(input_ids) for input_ids, _ in self._texts]
 
     def __getitem__(self, index: int) -> Example:
         sample_id = self.instructions[index].sample_id
