@@ -23,7 +23,9 @@ from store import FeatureSetRecord, FeatureStore
 from tasks.instruction import Instruction
 
 ITEMS_FILE = "items.parquet"  # in a run folder: the instructions that it was trained on
-_ITEMS_SCHEMA = pa.schema([("instruction_id", pa.string()), ("sample_id", pa.string()), ("digest", pa.string())])
+_ITEMS_SCHEMA = pa.schema(
+    [("instruction_id", pa.string()), ("sample_id", pa.string()), ("digest", pa.string())]
+)
 # Settings that do not change what is learned: names, places, and where and how fast.
 _NOT_IDENTITY = frozenset(
     {"name", "task", "out", "features", "published", "loader_workers", "log_every", "execution"}
@@ -144,7 +146,11 @@ def write_items(path: Path, instructions: Iterable[Instruction]) -> None:
     items = list(instructions)
     digests = item_digests(items)
     rows = [
-        {"instruction_id": item.instruction_id, "sample_id": item.sample_id, "digest": digests[item.instruction_id]}
+        {
+            "instruction_id": item.instruction_id,
+            "sample_id": item.sample_id,
+            "digest": digests[item.instruction_id],
+        }
         for item in items
     ]
     pq.write_table(pa.Table.from_pylist(rows, _ITEMS_SCHEMA), path)

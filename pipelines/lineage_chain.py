@@ -66,7 +66,9 @@ def read_score(path: Path) -> ScoreFile:
         content = json.loads(path.read_text())
         lacking = {"config", "report", "base", "snapshot", "feature_sets", "code"} - content.keys()
     except (OSError, ValueError, AttributeError) as error:
-        raise PipelineError(f"{path} cannot be read ({error}); give a scores.json of `pave evaluate`") from error
+        raise PipelineError(
+            f"{path} cannot be read ({error}); give a scores.json of `pave evaluate`"
+        ) from error
     if lacking:
         raise PipelineError(
             f"{path} is no score file, it lacks {', '.join(sorted(lacking))}; give a scores.json of `pave evaluate`"
@@ -133,7 +135,9 @@ def _score_link(score: ScoreFile) -> Link:
             for row in report["scores"]
             if row["group"] is None
         },
-        "items": f"{items['instructions']} answered, digest {items['digest'][:16]}" if items else _NOT_RECORDED,
+        "items": f"{items['instructions']} answered, digest {items['digest'][:16]}"
+        if items
+        else _NOT_RECORDED,
         "code": _versions(content["code"]),
     }
     link = Link("score", facts)
@@ -221,7 +225,8 @@ def _media_link(
     """The media behind the samples, and those of the key frames with their hashes where the snapshot is there."""
     recorded = content.get("media", {})
     facts = {
-        channel: f"{used['samples']} samples, digest {used['media'][:16]}" for channel, used in recorded.items()
+        channel: f"{used['samples']} samples, digest {used['media'][:16]}"
+        for channel, used in recorded.items()
     }
     link = Link(what, facts or {"digest": _NOT_RECORDED})
     if source is None:

@@ -49,11 +49,7 @@ def _settings(first: Any, second: Any) -> list[str]:
 
 def _scores(one: ScoreFile, other: ScoreFile) -> list[str]:
     values = [
-        {
-            row["metric"]: row["value"]
-            for row in score.content["report"]["scores"]
-            if row["group"] is None
-        }
+        {row["metric"]: row["value"] for row in score.content["report"]["scores"] if row["group"] is None}
         for score in (one, other)
     ]
     return _settings(*values)

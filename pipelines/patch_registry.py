@@ -181,7 +181,7 @@ class PatchRegistry:
 
     @contextmanager
     def only_retraining(self) -> Iterator[None]:
-        """Holds the lock that one retraining has; it goes with the process. Raises RegistryError while another has it."""
+        """Holds the lock of retraining, which goes with the process. Raises RegistryError while another has it."""
         with _writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)

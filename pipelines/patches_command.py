@@ -151,7 +151,11 @@ def _kept(run: Path, content: dict[str, Any]) -> str:
     """Tag the snapshot that a run was trained on; says so, or why the store cannot keep it."""
     from store import FeatureStore, StoreError
 
-    url, version, name = content["config"]["data"]["store"], content["snapshot"], f"patch-{run.absolute().name}"
+    url, version, name = (
+        content["config"]["data"]["store"],
+        content["snapshot"],
+        f"patch-{run.absolute().name}",
+    )
     try:
         FeatureStore.open(url, create=False).tag(name, version)
     except StoreError as error:

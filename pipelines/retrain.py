@@ -60,7 +60,9 @@ def retrain(config: RetrainConfig, progress: ProgressFactory = silent) -> Retrai
     with registry.only_retraining():
         prepared = prepare(config.source, progress)
         extracted = _extract(config, progress)
-        challenger = _challenger(config, prepared, {report.channel: report.fingerprint for report in extracted})
+        challenger = _challenger(
+            config, prepared, {report.channel: report.fingerprint for report in extracted}
+        )
         states = registry.states()
         champion = states.champion
         content = None if champion is None else _champion_run(champion)
@@ -70,7 +72,9 @@ def retrain(config: RetrainConfig, progress: ProgressFactory = silent) -> Retrai
         if settled is not None:
             return report.model_copy(update={"decision": "nothing new", "reason": settled})
         run = _trained(challenger, progress)
-        registry.register(challenger.run, run["snapshot"], run["patch"], f"trained on {report.news.summary()}")
+        registry.register(
+            challenger.run, run["snapshot"], run["patch"], f"trained on {report.news.summary()}"
+        )
         judgement = judge(config, challenger.run, champion, challenger.source.version, progress)
         return _decide(config, registry, challenger, champion, judgement, report)
 
@@ -127,9 +131,7 @@ def _news(challenger: Challenger, champion: KnownPatch | None, content: dict[str
         return first_news(challenger.instructions)
     if content.get("identity") == challenger.identity:
         return News()
-    return news_since(
-        champion.run, content, challenger.config, challenger.source, challenger.instructions
-    )
+    return news_since(champion.run, content, challenger.config, challenger.source, challenger.instructions)
 
 
 def _settled(
@@ -240,4 +242,3 @@ def _untag(url: str, name: str) -> None:
     store = FeatureStore.open(url, create=False)
     if name in store.tags():
         store.untag(name)
-

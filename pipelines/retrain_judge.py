@@ -59,7 +59,9 @@ def judge(
     metric = config.judge.metric or report["headline"]
     overall = {score["metric"]: score["value"] for score in report["scores"] if score["group"] is None}
     if metric not in overall:
-        raise PipelineError(f"{file} has no metric {metric!r}; set judge.metric to one of: {', '.join(overall)}")
+        raise PipelineError(
+            f"{file} has no metric {metric!r}; set judge.metric to one of: {', '.join(overall)}"
+        )
     verdict = None if champion is None else _verdict(config, folder, metric)
     return Judgement(metric, overall[metric], file, verdict)
 

@@ -69,7 +69,9 @@ def news_since(
     names_before = {channel: found["name"] for channel, found in content["feature_sets"].items()}
     settings = identity_settings(config.model_dump(mode="json"))
     same_store = content["config"]["data"]["store"] == config.data.store
-    replaced = _replaced(config.data.store, content["snapshot"], source, names_before) if same_store else set()
+    replaced = (
+        _replaced(config.data.store, content["snapshot"], source, names_before) if same_store else set()
+    )
     return News(
         new_instructions=len(now.keys() - before.keys()),
         changed_instructions=sum(digest != before[name][1] for name, digest in now.items() if name in before),

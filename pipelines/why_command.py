@@ -14,7 +14,9 @@ _PATH = click.Path(path_type=Path)
 @click.argument("scores", metavar="SCORES.json [SCORES.json]", nargs=-1, type=_PATH, required=True)
 @click.option("--diff", is_flag=True, help="What changed between two score files.")
 @click.option("--samples", is_flag=True, help="List the evaluated samples with the hashes of their media.")
-@click.option("--check-media", is_flag=True, help="Read the evaluated media files again and compare their hashes.")
+@click.option(
+    "--check-media", is_flag=True, help="Read the evaluated media files again and compare their hashes."
+)
 @click.option("--manifest", type=_PATH, help="Where the media are. [default: beside the instructions]")
 @click.option("--json", "as_json", is_flag=True, help="JSON.")
 def why(

@@ -13,7 +13,9 @@ from pave_process import environment, invoke
 from pipelines.errors import RegistryError
 from pipelines.patch_registry import EVENTS, PatchRegistry, PatchScore
 
-SCORE = PatchScore(metric="accuracy", value=0.75, file=Path("scores.json"), difference=0.25, low=0.1, high=0.4, n=8)
+SCORE = PatchScore(
+    metric="accuracy", value=0.75, file=Path("scores.json"), difference=0.25, low=0.1, high=0.4, n=8
+)
 
 
 def registered(folder: Path, *names: str) -> PatchRegistry:
@@ -67,7 +69,7 @@ def test_a_decision_about_another_champion_is_refused(tmp_path: Path) -> None:
     registry.promote(tmp_path / "b", "better", instead_of=tmp_path / "a")
     with pytest.raises(RegistryError, match=r"b has become the champion meanwhile, not .*a;"):
         registry.promote(tmp_path / "c", "better than a", instead_of=tmp_path / "a")
-    with pytest.raises(RegistryError, match="no patch .*x; name one of: a, b, c"):
+    with pytest.raises(RegistryError, match=r"no patch .*x; name one of: a, b, c"):
         registry.promote(tmp_path / "x", "unknown", instead_of=tmp_path / "b")
     assert len(registry.events()) == 5
 
@@ -122,10 +124,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"00000001.json is no event .*restore it"):
         registry.states()
     first.write_text(json.dumps({**json.loads(content), "kind": "crown"}))
-    with pytest.raises(RegistryError, match="00000001.json is no event"):
+    with pytest.raises(RegistryError, match=r"00000001.json is no event"):
         registry.states()
     first.unlink()
-    with pytest.raises(RegistryError, match="lacks an event before 00000002.json"):
+    with pytest.raises(RegistryError, match=r"lacks an event before 00000002.json"):
         registry.states()
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def extractions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+def extractions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Extraction without Ray; the samples that each one was given."""
     asked: list[list[str]] = []
 
@@ -45,7 +44,7 @@ def extractions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
         return run_here(job, items, execution)
 
     monkeypatch.setattr("pipelines.ray_extract.run", run)
-    yield asked
+    return asked
 
 
 def kinds(root: Path) -> list[str]:
@@ -294,7 +293,7 @@ def test_what_is_wrong_is_said_before_any_work(world: Path, base: Path, tmp_path
     report: RetrainReport = retrain(config)
     assert report.champion is not None
     report.champion.rename(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match="the run folder of champion .* is gone or damaged; restore it"):
+    with pytest.raises(RunError, match=r"the run folder of champion .* is gone or damaged; restore it"):
         retrain(config)
 
 

@@ -67,7 +67,9 @@ def test_the_chain_names_every_link_and_all_hold(scores: tuple[Path, Path]) -> N
     }.items():
         assert value in result.stdout, what
     assert result.stdout.splitlines()[-1] == "every link holds"
-    manifest = FeatureStore.open(run["config"]["data"]["store"]).query("SELECT sample_id, source_hash FROM samples")
+    manifest = FeatureStore.open(run["config"]["data"]["store"]).query(
+        "SELECT sample_id, source_hash FROM samples"
+    )
     hashes = dict(zip(*(manifest[name].to_pylist() for name in manifest.column_names), strict=True))
     content = json.loads(invoke("why", scores[1], "--samples", "--json").stdout)
     assert len(content["samples"]) == 4
