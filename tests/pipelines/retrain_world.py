@@ -7,11 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from flaky_extractor import TINY
+from tiny_base import write_tiny_base
 
+from pipelines.base_model import load_base_model
 from pipelines.retrain_config import RetrainConfig
 
 QUESTION = "end_colour"
+
+
+def write_learnable_base(path: Path) -> Path:
+    """The tiny base with larger embeddings: its random ones give all tokens the same chance, whatever LoRA does."""
+    write_tiny_base(path)
+    base = load_base_model(str(path))
+    with torch.no_grad():
+        base.get_output_embeddings().weight.mul_(30)
+    base.save_pretrained(path)
+    return path
 
 
 def show(world: Path, root: Path, shown: Mapping[str, int], answers: Mapping[str, str] | None = None) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from in_this_process import run_here
 from pave_process import environment, invoke
-from retrain_world import configured, settings, show
-from tiny_base import write_tiny_base
+from retrain_world import configured, settings, show, write_learnable_base
 from tiny_features import write_features
 
 import pipelines.retrain
@@ -31,7 +30,7 @@ BOTH = ("audio", "frames")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
+    return write_learnable_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +120,7 @@ def test_the_better_patch_is_promoted_and_the_worse_one_is_not(
     answers = {f"{split}-{number:06d}": "red" for split in ("train", "test") for number in range(32)}
     show(world, tmp_path / "media", {"train": 8, "test": 6}, answers)
     unlearned = configured(tmp_path, base, learning_rate=1e-9)
-    learned = configured(tmp_path, base, learning_rate=3e-2, max_steps=40)
+    learned = configured(tmp_path, base, learning_rate=3e-2, max_steps=60)
     assert retrain(unlearned).score == 0
     better = retrain(learned)
     assert better.decision == "promoted"

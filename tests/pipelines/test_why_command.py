@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from in_this_process import run_here
 from pave_process import invoke
-from retrain_world import configured, show
-from tiny_base import write_tiny_base
+from retrain_world import configured, show, write_learnable_base
 
 from pipelines.retrain import retrain
 from store import FeatureStore
@@ -21,7 +20,7 @@ from store import FeatureStore
 def scores(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The scores.json of a patch, and of the one after two new clips and one with another answer."""
     root = tmp_path_factory.mktemp("why")
-    base = write_tiny_base(root / "base")
+    base = write_learnable_base(root / "base")
     files = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.ray_extract.run", run_here)
