@@ -213,12 +213,12 @@ def _decide(
     )
     before = None if champion is None else champion.run
     better = verdict is None or verdict.low > 0
-    if verdict is None:
+    if verdict is None or before is None:
         reason = "the first patch"
     elif better:
-        reason = f"better than {before}: {verdict.summary()}"
+        reason = f"better than {before.name}: {verdict.summary()}"
     else:
-        reason = f"not better beyond chance than {before}: {verdict.summary()}"
+        reason = f"not better beyond chance than {before.name}: {verdict.summary()}"
     if better:
         registry.promote(run, reason, score, instead_of=before)
     else:

@@ -22,7 +22,7 @@ def write_learnable_base(path: Path) -> Path:
     write_tiny_base(path)
     base = load_base_model(str(path))
     with torch.no_grad():
-        base.get_output_embeddings().weight.mul_(30)
+        base.get_output_embeddings().weight.mul_(60)
     base.save_pretrained(path)
     return path
 
@@ -61,7 +61,7 @@ def settings(root: Path, base: Path, **changes: Any) -> dict[str, Any]:
         "accumulation": 1,
         "learning_rate": 1e-2,
         "warmup_fraction": 0.0,
-        "max_grad_norm": 1.0,
+        "max_grad_norm": 5.0,
         "log_every": 1,
         **changes,
     }

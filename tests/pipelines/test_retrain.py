@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from in_this_process import run_here
 from pave_process import environment, invoke
 from retrain_world import configured, settings, show, write_learnable_base
@@ -31,6 +33,15 @@ BOTH = ("audio", "frames")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_learnable_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small only wait for their threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +130,8 @@ def test_the_better_patch_is_promoted_and_the_worse_one_is_not(
 ) -> None:
     answers = {f"{split}-{number:06d}": "red" for split in ("train", "test") for number in range(32)}
     show(world, tmp_path / "media", {"train": 8, "test": 6}, answers)
-    unlearned = configured(tmp_path, base, learning_rate=1e-9)
-    learned = configured(tmp_path, base, learning_rate=3e-2, max_steps=60)
+    unlearned = configured(tmp_path, base, learning_rate=1e-9, max_steps=1)
+    learned = configured(tmp_path, base, max_steps=80)
     assert retrain(unlearned).score == 0
     better = retrain(learned)
     assert better.decision == "promoted"
