@@ -16,7 +16,7 @@ from pipelines.config import ChannelEncoders, ExtractTogetherConfig, TrainConfig
 from pipelines.errors import PipelineError, RunError
 from pipelines.extract import ExtractReport, extract_together
 from pipelines.feature_dataset import FeatureSource, open_source, read_instructions, with_features
-from pipelines.lineage import training_lineage
+from pipelines.lineage import patch_hashes, training_lineage
 from pipelines.manifest import MANIFEST, PrepareReport, prepare
 from pipelines.patch_registry import KnownPatch, PatchRegistry, PatchScore
 from pipelines.progress import ProgressFactory, silent
@@ -24,7 +24,7 @@ from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_judge import Judgement, judge
 from pipelines.retrain_news import News, first_news, news_since
 from pipelines.retrain_report import RetrainReport
-from pipelines.train import RUN_FILE, read_run, train
+from pipelines.train import PATCH_FOLDER, RUN_FILE, read_run, train
 from store import FeatureStore
 from tasks.instruction import Instruction
 
@@ -117,19 +117,22 @@ def _challenger(config: RetrainConfig, prepared: PrepareReport, fingerprints: di
 
 
 def _champion_run(champion: KnownPatch) -> dict[str, Any]:
+    remedy = "restore it, or choose another champion with `pave patches rollback`"
     try:
-        return read_run(champion.run)
+        content = read_run(champion.run)
     except RunError as error:
-        raise RunError(
-            f"the run folder of champion {champion.run} is gone or damaged; restore it, or choose another champion "
-            "with `pave patches rollback`"
-        ) from error
+        raise RunError(f"the run folder of champion {champion.run} is gone or damaged; {remedy}") from error
+    if patch_hashes(champion.run / PATCH_FOLDER) != champion.patch:
+        raise RunError(f"the patch of champion {champion.run} is not the one that was promoted; {remedy}")
+    return content
 
 
 def _news(challenger: Challenger, champion: KnownPatch | None, content: dict[str, Any] | None) -> News:
-    if champion is None or content is None:
+    if (
+        champion is None or content is None or "identity" not in content
+    ):  # or it was trained before there were any
         return first_news(challenger.instructions)
-    if content.get("identity") == challenger.identity:
+    if content["identity"] == challenger.identity:
         return News()
     return news_since(champion.run, content, challenger.config, challenger.source, challenger.instructions)
 
@@ -222,9 +225,9 @@ def _decide(
     if better:
         registry.promote(run, reason, score, instead_of=before)
     else:
-        registry.reject(run, reason, score, instead_of=before)
-        if config.keep_snapshots == "promoted":
+        if config.keep_snapshots == "promoted":  # first, because nobody comes back to what is rejected
             _untag(config.train.data.store, f"{TAG}{run.name}")
+        registry.reject(run, reason, score, instead_of=before)
     return report.model_copy(
         update={
             "decision": "promoted" if better else "not promoted",

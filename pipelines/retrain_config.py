@@ -22,7 +22,7 @@ class JudgeConfig(Settings):
         default=None, description="decides, more is better; default: the headline of the task"
     )
     max_missing_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="share of the instructions that may lack features"
+        default=0.1, ge=0, le=1, description="share of the instructions that may lack features"
     )
     batch_size: int = Field(default=16, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0, description="default: the task's")

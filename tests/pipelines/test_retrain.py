@@ -16,6 +16,7 @@ from pave_process import environment, invoke
 from retrain_world import configured, settings, show, write_learnable_base
 from tiny_features import write_features
 
+import pipelines.evaluate
 import pipelines.retrain
 from pipelines.config import checked
 from pipelines.errors import PipelineError, RegistryError, RunError
@@ -25,6 +26,7 @@ from pipelines.retrain import retrain
 from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_report import RetrainReport
 from store import FeatureStore, catalog
+from tasks import sidecue
 
 HERE = Path(__file__).parent
 BOTH = ("audio", "frames")
@@ -205,24 +207,28 @@ class Killed(BaseException):
 
 
 def killed_after(name: str, config: RetrainConfig) -> None:
-    """Retrain until `pipelines.retrain` has called what is named so."""
+    """Retrain until what is named so has been called."""
 
     def call(*arguments: Any, **more: Any) -> None:
         function(*arguments, **more)
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        owner: Any = PatchRegistry if name in ("register", "promote") else pipelines.retrain
+        owners: dict[str, Any] = {
+            "register": PatchRegistry,
+            "promote": PatchRegistry,
+            "write_predictions": pipelines.evaluate,
+        }
+        owner = owners.get(name, pipelines.retrain)
         function = getattr(owner, name)
         patch.setattr(owner, name, call)
         with pytest.raises(Killed):
             retrain(config)
 
 
-KILLED = """
+KILLED_IN_TRAINING = """
 import json, os, signal, sys
 from contextlib import contextmanager
-from pathlib import Path
 from in_this_process import run_here
 import pipelines.ray_extract
 from pipelines.retrain import retrain
@@ -233,7 +239,7 @@ pipelines.ray_extract.run = run_here
 class Stage:
     def __init__(self, label): self.label = label
     def update(self, done, total, failed=0, note=""):
-        if self.label.startswith(sys.argv[2]) and done: os.kill(os.getpid(), signal.SIGKILL)
+        if self.label.startswith('train') and done: os.kill(os.getpid(), signal.SIGKILL)
 
 @contextmanager
 def progress(label):
@@ -253,19 +259,19 @@ def test_a_killed_retraining_goes_on_and_ends_as_an_undisturbed_one(
     config = configured(root, base, max_steps=2)
 
     killed_after("extract_together", config)
-    for stage in ("train", "evaluate"):
-        values = json.dumps(settings(root, base, max_steps=2))
-        environ = environment()
-        environ["PYTHONPATH"] += f"{os.pathsep}{HERE}"
-        finished = subprocess.run([sys.executable, "-c", KILLED, values, stage], env=environ, timeout=120)
-        assert finished.returncode == -signal.SIGKILL
-        if stage == "train":
-            assert not list((root / "runs").glob("[!.]*"))
-            write_features(root / "store", "other", "audio", [("clip", 2)])  # the store moves on meanwhile
-            killed_after("train", config)
-            (run,) = (root / "runs").iterdir()
-            trained = (run / "run.json").stat().st_mtime_ns
-            killed_after("register", config)
+    environ = environment()
+    environ["PYTHONPATH"] += f"{os.pathsep}{HERE}"
+    values = json.dumps(settings(root, base, max_steps=2))
+    finished = subprocess.run([sys.executable, "-c", KILLED_IN_TRAINING, values], env=environ, timeout=120)
+    assert finished.returncode == -signal.SIGKILL
+    assert not list((root / "runs").glob("[!.]*"))
+    write_features(root / "store", "other", "audio", [("clip", 2)])  # the store moves on meanwhile
+    killed_after("train", config)
+    (run,) = (root / "runs").iterdir()
+    trained = (run / "run.json").stat().st_mtime_ns
+    killed_after("register", config)
+    killed_after("write_predictions", config)
+    assert not list(run.glob("judged-*/*/scores.json"))
     killed_after("judge", config)
     killed_after("promote", config)
     assert len(extractions) == 2, "once here, once undisturbed"
@@ -302,6 +308,11 @@ def test_what_is_wrong_is_said_before_any_work(world: Path, base: Path, tmp_path
         retrain(config)
     report: RetrainReport = retrain(config)
     assert report.champion is not None
+    (report.champion / "patch" / "patch.safetensors").write_bytes(b"other")
+    with pytest.raises(
+        RunError, match=r"the patch of champion .* is not the one that was promoted; restore it"
+    ):
+        retrain(config)
     report.champion.rename(tmp_path / "elsewhere")
     with pytest.raises(RunError, match=r"the run folder of champion .* is gone or damaged; restore it"):
         retrain(config)
@@ -317,3 +328,22 @@ def test_the_command_takes_a_recipe_of_the_training(world: Path, base: Path, tmp
     assert "promoted: the first patch" in result.stdout
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "run.json").read_text())["config"]["seed"] == 7
+
+
+@pytest.mark.slow
+def test_of_fifty_new_clips_ray_extracts_those_fifty(
+    base: Path, tmp_path: Path, running_ray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with Ray, after all
+    sidecue.make(tmp_path / "world", sidecue.SideCueConfig(splits={"train": 70, "test": 10}, seed=5))
+    decisions = []
+    for train_clips in (20, 20, 70):
+        show(tmp_path / "world", tmp_path / "media", {"train": train_clips, "test": 10})
+        report = retrain(configured(tmp_path, base))
+        decisions.append((report.decision == "nothing new", report.extracted))
+    assert decisions == [
+        (False, dict.fromkeys(BOTH, 30)),
+        (True, dict.fromkeys(BOTH, 0)),
+        (False, dict.fromkeys(BOTH, 50)),
+    ]
+    assert len(committed(tmp_path)) == 2 * 80
