@@ -14,13 +14,12 @@ from pipelines.feature_dataset import FeatureSource, open_features
 from pipelines.lineage import file_hash, media_of, patch_hashes, read_items, sample_rows
 from pipelines.manifest import MANIFEST, read_manifest
 from pipelines.media_facts import look_at
-from pipelines.prediction_file import SCORES_FILE
 from pipelines.progress import ProgressFactory, silent
-from pipelines.train import PATCH_FOLDER, read_run
+from pipelines.score_file import ScoreFile, answered_samples, read_score
+from pipelines.train import PATCH_FOLDER
 from store import FeatureStore, StoreError
 
 _NOT_RECORDED = "(not recorded)"
-_PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass
@@ -43,51 +42,6 @@ class Chain:
     def broken(self) -> list[str]:
         """What does not hold any more."""
         return [f"{link.what}: {problem}" for link in self.links for problem in link.broken]
-
-
-@dataclass(frozen=True)
-class ScoreFile:
-    """A scores.json: its path and content, and the run.json of its run, where it has one that can be read."""
-
-    path: Path
-    content: Mapping[str, Any]
-    run: Mapping[str, Any] | None
-
-    @property
-    def predictions(self) -> Path:
-        """The answered items, which are beside it."""
-        return self.path.with_name(_PREDICTIONS)
-
-
-def read_score(path: Path) -> ScoreFile:
-    """A scores.json of `pave evaluate`, or the folder that holds it. Raises PipelineError where it is none."""
-    path = path / SCORES_FILE if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text())
-        lacking = {"config", "report", "base", "snapshot", "feature_sets", "code"} - content.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise PipelineError(
-            f"{path} cannot be read ({error}); give a scores.json of `pave evaluate`"
-        ) from error
-    if lacking:
-        raise PipelineError(
-            f"{path} is no score file, it lacks {', '.join(sorted(lacking))}; give a scores.json of `pave evaluate`"
-        )
-    run = None
-    if content.get("run") is not None:
-        try:
-            run = read_run(Path(content["run"]))
-        except RunError:
-            run = None  # told as a broken link
-    return ScoreFile(path, content, run)
-
-
-def answered_samples(score: ScoreFile) -> set[str]:
-    """The samples of the answered items. Raises PipelineError where the predictions are gone or damaged."""
-    try:
-        return {json.loads(line)["sample_id"] for line in score.predictions.read_text().splitlines()}
-    except (OSError, ValueError, KeyError) as error:
-        raise PipelineError(f"{score.predictions} cannot be read ({error!r}); restore it") from error
 
 
 def lineage_chain(

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipelines.errors import PipelineError
 from pipelines.lineage import read_items
-from pipelines.lineage_chain import ScoreFile, read_score
 from pipelines.prediction_file import read_predictions
+from pipelines.score_file import ScoreFile, read_score
 from pipelines.setting_differences import differences
 from store import FeatureStore, StoreError
 

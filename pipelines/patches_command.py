@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipelines.patch_registry import KnownPatch, PatchRegistry
+    from pipelines.patch_events import KnownPatch
+    from pipelines.patch_registry import PatchRegistry
 
 _PATH = click.Path(path_type=Path)
 _HEADER = ("", "patch", "state", "since", "snapshot", "metric", "score", "against the champion", "run folder")

@@ -18,7 +18,8 @@ from pipelines.extract import ExtractReport, extract_together
 from pipelines.feature_dataset import FeatureSource, open_source, read_instructions, with_features
 from pipelines.lineage import patch_hashes, training_lineage
 from pipelines.manifest import MANIFEST, PrepareReport, prepare
-from pipelines.patch_registry import KnownPatch, PatchRegistry, PatchScore
+from pipelines.patch_events import KnownPatch, PatchScore
+from pipelines.patch_registry import PatchRegistry
 from pipelines.progress import ProgressFactory, silent
 from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_judge import Judgement, judge

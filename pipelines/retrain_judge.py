@@ -15,7 +15,7 @@ from pipelines.errors import PipelineError
 from pipelines.evaluate import PREDICTIONS_FILE, evaluate
 from pipelines.feature_dataset import read_instructions
 from pipelines.lineage import used_items
-from pipelines.patch_registry import KnownPatch
+from pipelines.patch_events import KnownPatch
 from pipelines.prediction_file import SCORES_FILE, read_predictions
 from pipelines.progress import ProgressFactory
 from pipelines.retrain_config import RetrainConfig

@@ -11,7 +11,8 @@ import pytest
 from pave_process import environment, invoke
 
 from pipelines.errors import RegistryError
-from pipelines.patch_registry import EVENTS, PatchRegistry, PatchScore
+from pipelines.patch_events import PatchScore
+from pipelines.patch_registry import EVENTS, PatchRegistry
 
 SCORE = PatchScore(
     metric="accuracy", value=0.75, file=Path("scores.json"), difference=0.25, low=0.1, high=0.4, n=8
