@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -321,6 +321,9 @@ class TrainConfig(Settings):
         return {**values, "features": {**features, "frames": frames}}
 
 
+Alteration: TypeAlias = Literal["zeroed", "shuffled", "shifted"]
+
+
 class EvaluateConfig(Settings):
     """Greedy generation and scores of one run on one split, or of its unpatched base."""
 
@@ -343,6 +346,14 @@ class EvaluateConfig(Settings):
     )
     published: tuple[PublishedScore, ...] | None = Field(
         default=None, description="published numbers to stand beside the scores; default: the run's"
+    )
+    altered: dict[str, Alteration] = Field(
+        default={},
+        description="side channel -> how what it tells is taken away, see pipelines.altered_features",
+    )
+    meter: bool = Field(default=False, description="measure what each side channel of the run is worth")
+    twin: Path | None = Field(
+        default=None, description="with meter: run folder of the same training without side channels"
     )
     bootstrap_samples: int = Field(default=2000, gt=0)
     seed: int = 0

@@ -26,6 +26,7 @@ from pave_model.checkpoint import record_scores
 from pave_model.config import NewlinePosition, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
 from pave_model.sequence_assembly import TooLong
+from pipelines.altered_features import alter
 from pipelines.base_model import load_base
 from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, PublishedScore, Settings, checked
@@ -79,17 +80,19 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     subject = load_subject(config.run, config.base, config.newline)
     source = open_source(config.data, dataset, subject.channels)
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
+    read = alter(source, config.altered, [item.sample_id for item in usable], config.seed)
+    name = ", ".join([subject.name, *(f"{channel} {how}" for channel, how in config.altered.items())])
     max_new_tokens = config.max_new_tokens or task.MAX_NEW_TOKENS
     features = FeatureDataset(
         usable,
-        source,
+        read,
         subject.tokenizer,
         subject.model.config.video_token_id,
         subject.model.patch_config.newline,
         for_training=False,
     )
     texts: list[str] = []
-    with progress(f"evaluate {subject.name}") as stage:
+    with progress(f"evaluate {name}") as stage:
         for answered in greedy_answers(
             subject,
             features,
@@ -107,7 +110,7 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     skips = getattr(task, "EVALUATION_SKIPS_WITHOUT", None)
     report = EvaluateReport(
         out=config.out,
-        model=subject.name,
+        model=name,
         dataset=dataset,
         split=config.data.split,
         task=None if skips is None else named,
@@ -138,7 +141,7 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
         "predictions": file_hash(config.out / PREDICTIONS_FILE),
         "code": code_versions(),
     }
-    if config.run is not None:
+    if config.run is not None and not config.altered:
         record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     temporary = config.out / f".{SCORES_FILE}.part"
     temporary.write_text(json.dumps(written, indent=1) + "\n")

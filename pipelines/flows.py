@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # their modules load Ray, the Trainer and more; a flow that r
     from pipelines.evaluate_report import EvaluateReport
     from pipelines.extract import ExtractReport
     from pipelines.manifest import PrepareReport
+    from pipelines.meter import MeterReport
     from pipelines.retrain_report import RetrainReport
     from pipelines.train import TrainReport
 
@@ -112,10 +113,12 @@ def train(config: TrainConfig) -> "TrainReport | State[Any]":
 
 
 @flow(name="evaluate", persist_result=False, result_serializer="json")
-def evaluate(config: EvaluateConfig) -> "EvaluateReport | State[Any]":
-    """Answers and scores of one run, or of an unpatched base."""
-    from pipelines.evaluate import evaluate as function
+def evaluate(config: EvaluateConfig) -> "EvaluateReport | MeterReport | State[Any]":
+    """Answers and scores of one run, or of an unpatched base; with `meter` also what its channels are worth."""
+    from pipelines.evaluate import evaluate as evaluation
+    from pipelines.meter import side_channel_meter
 
+    function = side_channel_meter if config.meter else evaluation
     return _run("evaluate", lambda progress: function(config, progress))
 
 
