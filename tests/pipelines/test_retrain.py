@@ -141,13 +141,18 @@ def test_the_better_patch_is_promoted_and_the_worse_one_is_not(
     assert better.verdict is not None
     assert (better.verdict.challenger, better.verdict.champion, better.verdict.low) == (1.0, 0.0, 1.0)
 
-    worse = retrain(configured(tmp_path, base, learning_rate=2e-9))
+    keeping = configured(tmp_path, base, learning_rate=2e-9).model_copy(update={"keep_snapshots": "promoted"})
+    worse = retrain(keeping)
     assert worse.decision == "not promoted"
     assert worse.champion == better.champion
     assert worse.verdict is not None
     assert worse.verdict.high == -1.0
     assert "not better beyond chance" in worse.summary()
-    again = retrain(configured(tmp_path, base, learning_rate=2e-9))
+    assert worse.challenger is not None
+    tags = FeatureStore.open(tmp_path / "store").tags()
+    assert {f"patch-{run.name}" for run in (better.before, better.champion) if run} == tags.keys()
+    assert (worse.challenger / "patch" / "patch.safetensors").is_file()
+    again = retrain(keeping)
     assert (again.decision, again.champion) == ("nothing new", better.champion)
     assert "was no better" in again.reason
     assert kinds(tmp_path) == ["register", "promote", "register", "promote", "register", "reject"]
