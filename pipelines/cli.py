@@ -18,11 +18,14 @@ from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
 from pipelines.evaluate_command import evaluate
+from pipelines.patches_command import patches
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.recipes_command import recipes
+from pipelines.retrain_command import retrain
 from pipelines.store_commands import store
 from pipelines.tasks_command import tasks
+from pipelines.why_command import why
 from tasks import TASKS
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
@@ -295,10 +298,13 @@ pave.add_command(compare)
 pave.add_command(doctor)
 pave.add_command(evaluate)
 pave.add_command(evaluate, "eval")
+pave.add_command(patches)
 pave.add_command(profile)
 pave.add_command(plan)
 pave.add_command(recipes)
+pave.add_command(retrain)
 pave.add_command(tasks)
+pave.add_command(why)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)
 

@@ -3,7 +3,7 @@
 The folder, complete when `scores.json` is there (it is written last):
 
     scores.json         every metric, over all and by group, with its 95% interval; what was not answered; published
-                        numbers; coverage, model, snapshot, feature sets
+                        numbers; coverage, model, patch, snapshot, feature sets, media (pipelines.lineage)
     predictions.jsonl   one line an answered item: question, answer, prediction, its score by every metric
 
 The scorer is the one of the dataset's task (`tasks.task_module`); a dataset that PAVE does not know is scored by exact
@@ -38,6 +38,7 @@ from pipelines.feature_dataset import (
     read_instructions,
     with_features,
 )
+from pipelines.lineage import file_hash, patch_hashes, used_items, used_media
 from pipelines.prediction_file import SCORES_FILE
 from pipelines.predictions import scored_predictions, write_predictions
 from pipelines.progress import ProgressFactory, silent
@@ -125,22 +126,26 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
         absent_metrics=dict(scores.absent_metrics),
         published=tuple(beside_published(published, rows, named or dataset, task.TO_PERCENT)),
     )
+    config.out.mkdir(parents=True)
+    predictions = scored_predictions(instructions, in_order, scores, by_exact_match=skips is None)
+    write_predictions(config.out / PREDICTIONS_FILE, predictions)
+    media = used_media(config.data.store, source, {item.sample_id for item in usable})
     written = {
         "config": config.model_dump(mode="json"),
         "generation": {"do_sample": False, "max_new_tokens": max_new_tokens},
         "report": report.model_dump(mode="json"),
         **subject.lineage,
         **source.identity(),
+        "media": {channel: used.model_dump() for channel, used in media.items()},
+        "items": used_items(usable).model_dump(),
+        "predictions": file_hash(config.out / PREDICTIONS_FILE),
         "code": code_versions(),
     }
-    config.out.mkdir(parents=True)
-    predictions = scored_predictions(instructions, in_order, scores, by_exact_match=skips is None)
-    write_predictions(config.out / PREDICTIONS_FILE, predictions)
+    if config.run is not None and not config.altered:
+        record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     temporary = config.out / f".{SCORES_FILE}.part"
     temporary.write_text(json.dumps(written, indent=1) + "\n")
     temporary.rename(config.out / SCORES_FILE)
-    if config.run is not None and not config.altered:
-        record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     return report
 
 
@@ -176,6 +181,7 @@ def load_subject(
     """
     run = None if run_folder is None else read_run(run_folder)
     name = str(base_name) if run is None else run["config"]["base"]
+    hashes = {} if run_folder is None else patch_hashes(run_folder / PATCH_FOLDER)
     base, tokenizer = load_base(name)
     if run_folder is None:
         model = PatchedVideoLLM(base, PatchConfig(base=name, channels={}, lora=None, newline=newline))
@@ -190,6 +196,7 @@ def load_subject(
             "run": None if run_folder is None else str(run_folder.resolve()),
             "base": name,
             "base_fingerprint": model.base_fingerprint,
+            "patch": hashes,
         },
     )
 

@@ -68,6 +68,7 @@ class FeatureSource:
                 channel: {
                     "name": found.record.name,
                     "extractor": f"{found.record.extractor}@{found.record.version}",
+                    "licence": found.record.licence,
                     "config": found.record.config,
                 }
                 for channel, found in sets.items()

@@ -1,4 +1,4 @@
-"""The Prefect flows: `prepare`, `extract-<channel>`, `train`, `evaluate`, `demo`.
+"""The Prefect flows: `prepare`, `extract-<channel>`, `train`, `evaluate`, `retrain`, `demo`.
 
 A flow is one task around one plain function of this package (never a task per clip), with one parameter,
 `config`. The task shows progress as artifacts and log lines, and its report as an artifact at the end. An
@@ -37,6 +37,7 @@ from pipelines.config import (
 )
 from pipelines.errors import PipelineError
 from pipelines.progress import ProgressFactory
+from pipelines.retrain_config import RetrainConfig
 from store.errors import StoreError
 from tasks.instruction import TaskError
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # their modules load Ray, the Trainer and more; a flow that r
     from pipelines.extract import ExtractReport
     from pipelines.manifest import PrepareReport
     from pipelines.meter import MeterReport
+    from pipelines.retrain_report import RetrainReport
     from pipelines.train import TrainReport
 
 EXPECTED_ERRORS = (PipelineError, ExtractorError, PaveModelError, StoreError, TaskError)
@@ -118,6 +120,14 @@ def evaluate(config: EvaluateConfig) -> "EvaluateReport | MeterReport | State[An
 
     function = side_channel_meter if config.meter else evaluation
     return _run("evaluate", lambda progress: function(config, progress))
+
+
+@flow(name="retrain", persist_result=False, result_serializer="json")
+def retrain(config: RetrainConfig) -> "RetrainReport | State[Any]":
+    """What is new extracted and learned, and the patch promoted if it is better."""
+    from pipelines.retrain import retrain as function
+
+    return _run("retrain", lambda progress: function(config, progress))
 
 
 @flow(name="demo", persist_result=False, result_serializer="json")

@@ -2,7 +2,9 @@
 
 The run folder, complete when `run.json` is there (it is written last):
 
-    run.json        configuration, snapshot and feature sets, coverage, versions of code and packages, final loss
+    run.json        configuration, snapshot and feature sets, coverage, versions of code and packages, final loss,
+                    digests of the instructions, media and patch (pipelines.lineage)
+    items.parquet   the instructions that it was trained on
     patch/          the patch, see pave_model.checkpoint
     metrics.jsonl   one line per logging step
     curves.png      loss, learning rates, throughput and data wait over the steps
@@ -36,6 +38,7 @@ from pipelines.feature_dataset import (
     read_instructions,
     with_features,
 )
+from pipelines.lineage import ITEMS_FILE, patch_hashes, training_lineage, write_items
 from pipelines.patch_trainer import PatchTrainer
 from pipelines.progress import Progress, ProgressFactory, silent
 from pipelines.trackers import EVENT_FILES, check_trackers
@@ -110,10 +113,13 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
         losses=tuple(losses),
     )
     write_curves(log.entries, temporary / "curves.png", channels)
+    write_items(temporary / ITEMS_FILE, usable)
     run = {
         "config": config.model_dump(mode="json"),
         "base_fingerprint": model.base_fingerprint,
         **source.identity(),
+        **training_lineage(config, source, usable),
+        "patch": patch_hashes(temporary / PATCH_FOLDER),
         "code": code_versions(),
         "report": report.model_dump(mode="json"),
     }
