@@ -24,17 +24,15 @@ class ArtifactProgress:
         self._logger = get_run_logger()
 
     def __enter__(self) -> Self:
-        artifact = create_progress_artifact(0.0, artifact_key(self._label), self._label)
-        assert isinstance(artifact, UUID)  # a coroutine would come only inside an event loop
-        self._artifact = artifact
+        self._artifact: UUID | None = None
         self._started = self._shown_at = self._logged_at = time.monotonic()
-        self._percent, self._line = 0.0, ""
+        self._percent, self._line = 0.0, self._label
+        self._show()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._line:
-            self._show()
-            self._log()
+        self._show()
+        self._log()
 
     def update(self, done: int, total: int, failed: int = 0, note: str = "") -> None:
         """Take the new counts; they are shown when what is shown is old enough."""
@@ -50,7 +48,12 @@ class ArtifactProgress:
 
     def _show(self) -> None:
         try:
-            update_progress_artifact(self._artifact, self._percent, self._line)
+            if self._artifact is None:
+                artifact = create_progress_artifact(self._percent, artifact_key(self._label), self._line)
+                assert isinstance(artifact, UUID)  # a coroutine would come only inside an event loop
+                self._artifact = artifact
+            else:
+                update_progress_artifact(self._artifact, self._percent, self._line)
         except HTTPError as error:
             self._logger.warning("the progress artifact of %r is out of date: %r", self._label, error)
 
@@ -60,7 +63,12 @@ class ArtifactProgress:
 
 def artifact_key(label: str) -> str:
     """The key of a stage's progress artifact: only lower-case letters, digits and dashes are allowed."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{label}-progress".lower()).strip("-")
+    return key_of(f"{label}-progress")
+
+
+def key_of(name: str) -> str:
+    """A name as the key of an artifact."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def progress_line(label: str, done: int, total: int, failed: int, note: str, seconds: float) -> str:

@@ -56,7 +56,7 @@ def test_a_wrong_import_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "files"), [("ray", "pipelines/ray_extract.py"), ("prefect", "pipelines/flow*.py")]
+    ("library", "files"), [("ray", "pipelines/ray_*.py"), ("prefect", "pipelines/flow*.py")]
 )
 def test_few_modules_know_the_library(library: str, files: str) -> None:
     found = importers(library)

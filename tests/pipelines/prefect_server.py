@@ -10,19 +10,52 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pave_process import ROOT
 
 
-@dataclass(frozen=True)
 class Server:
-    """A running server: its API, and the environment of commands that talk to it."""
+    """A Prefect server on a port of 127.0.0.1 that is its own, with a home and an SQLite file of its own.
 
-    api: str
-    environment: dict[str, str]
+    Attributes:
+        api: the URL of its API.
+        environment: that of commands which talk to it.
+    """
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.api = f"http://127.0.0.1:{self._port}/api"
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RAY_"))
+        }
+        self.environment = clean | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": self.api,
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+            # in memory, its default, they are gone when the server is restarted, and every run is then ended
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_CLI_COLORS": "false",
+            "DO_NOT_TRACK": "1",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
+        self._log = home / "server.log"
+
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The server's process, which answers; it has ended afterwards."""
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        with running([*command, "--port", str(self._port)], self.environment, self._log) as process:
+            wait_until(lambda: answers(f"{self.api}/health"), process, self._log, seconds=90)
+            yield process
 
     def run(self, *arguments: str, check: bool = True) -> str:
         """Run Python with `arguments` in the checkout; returns all that it printed."""
@@ -49,7 +82,39 @@ class Server:
             f"{self.api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def get(self, path: str) -> Any:
+        """GET from the API."""
+        with urllib.request.urlopen(f"{self.api}{path}", timeout=30) as answer:
             return json.load(answer)
+
+    def deploy(self, flow: str, entrypoint: Path, pool: str, folder: Path) -> str:
+        """The id of a deployment of a flow of a file, `FILE.py:FUNCTION`, of which one run may run at a time."""
+        made: dict[str, str] = self.ask(
+            "/deployments/",
+            name="default",
+            flow_id=self.ask("/flows/", name=flow)["id"],
+            entrypoint=str(entrypoint),
+            work_pool_name=pool,
+            concurrency_limit=1,
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
+        )
+        return made["id"]
+
+    def start_run(self, deployment: str, **parameters: Any) -> str:
+        """The id of a new run, for a worker to take up."""
+        state = {"type": "SCHEDULED"}
+        made: dict[str, str] = self.ask(
+            f"/deployments/{deployment}/create_flow_run", parameters=parameters, state=state
+        )
+        return made["id"]
+
+    def state(self, run: str) -> dict[str, Any]:
+        """The state of a run."""
+        found: dict[str, Any] = self.get(f"/flow_runs/{run}")["state"]
+        return found
 
 
 @contextmanager
@@ -76,13 +141,20 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
             process.wait(timeout=15)
 
 
-def kill_all_with(variable: str) -> None:
-    """End every process that has `variable`, as NAME=value, in its environment: those of one test alone."""
+def processes_with(variable: str) -> Iterator[int]:
+    """Every process that has `variable`, as NAME=value, in its environment."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             with suppress(OSError):  # ended meanwhile, or another user's
                 if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
+                    yield int(folder.name)
+
+
+def kill_all_with(variable: str) -> None:
+    """End every process that has `variable` in its environment: those of one test alone."""
+    for process in processes_with(variable):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
@@ -101,32 +173,3 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-@contextmanager
-def started_server(home: Path) -> Iterator[Server]:
-    """A real server on a free port of 127.0.0.1, with a home and an SQLite file of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    api = f"http://127.0.0.1:{port}/api"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RAY_"))}
-    environment = clean | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api,
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_CLI_COLORS": "false",
-        "DO_NOT_TRACK": "1",
-        "NO_COLOR": "1",
-        "COLUMNS": "200",
-    }
-    log = home / "server.log"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    try:
-        with running(command, environment, log) as process:
-            wait_until(lambda: answers(f"{api}/health"), process, log, seconds=90)
-            yield Server(api, environment)
-    finally:
-        kill_all_with(f"PREFECT_HOME={home}")  # runs of a worker have process groups of their own
