@@ -220,6 +220,21 @@ def extract(channels: str, recipe: Path | None, sets: tuple[str, ...], **options
     click.echo(report.summary())
 
 
+@pave.command("extract-all")
+@click.argument("recipe", type=folder_option)
+@set_option
+def extract_all(recipe: Path, sets: tuple[str, ...]) -> None:
+    """Extract everything that the YAML file RECIPE lists: several datasets, each with its channels."""
+    from pipelines.config import checked, read_yaml
+    from pipelines.extract_all import ExtractAllConfig
+    from pipelines.extract_all import extract_all as function
+    from pipelines.progress import TerminalProgress
+    from pipelines.setting_overrides import override
+
+    config = checked(ExtractAllConfig, override(read_yaml(recipe), sets), str(recipe))
+    click.echo(function(config, TerminalProgress).summary())
+
+
 @pave.command()
 @click.argument("recipe", type=folder_option)
 @click.option("--out", type=folder_option, help="The run folder; must not exist yet.")

@@ -13,6 +13,10 @@ class ExtractionFailedError(PipelineError):
     """More samples failed than the configuration allows, or nothing could be extracted at all."""
 
 
+class RayEndedError(PipelineError):
+    """Ray, or what it needs to go on, died while it worked for us."""
+
+
 class MissingFeaturesError(PipelineError):
     """A training or evaluation needs features that the snapshot does not have."""
 
@@ -23,3 +27,7 @@ class RunError(PipelineError):
 
 class RegistryError(PipelineError):
     """A registry of patches is damaged or locked, or does not have what was asked of it."""
+
+
+class DamagedStoreError(PipelineError):
+    """A store's bytes are not those that were committed."""

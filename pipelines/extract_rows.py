@@ -19,9 +19,10 @@ ROWS = pa.schema(
         ("source_hash", pa.string()),
         ("payload", pa.list_(pa.large_binary())),  # of one sample and channel; null for a failure
         ("failure", pa.string()),  # JSON of Failure
+        ("log", pa.string()),  # what workers logged meanwhile (worker_log)
     ]
 )
-RESULTS = pa.schema([("part", pa.string()), ("failure", pa.string())])
+RESULTS = pa.schema([(name, pa.string()) for name in ("part", "failure", "log")])
 
 
 @dataclass(frozen=True)
@@ -96,5 +97,6 @@ def _table(row: dict[str, Any], payload: list[Any] | None, failure: str | None) 
         "source_hash": row["source_hash"],
         "payload": payload,
         "failure": failure,
+        "log": row.get("log"),
     }
     return pa.Table.from_pydict({name: [cell] for name, cell in cells.items()}, schema=ROWS)

@@ -22,6 +22,7 @@ from extractors.joint_decoding import decode_together
 from pipelines.extract_rows import Failure, failed_row, result_row, unpacked
 from pipelines.memory_limit import memory_limit
 from pipelines.worker_deaths import MOST_DEATHS, DeathMarks
+from pipelines.worker_log import joined, listening
 from store.features import Features as StoredFeatures
 
 _Key: TypeAlias = tuple[str, str]  # sample and channel
@@ -49,9 +50,10 @@ class Decode:
             sample = Sample(row["sample_id"], self.dataset, media)
             keys = [(sample.sample_id, channel) for channel in json.loads(row["channels"])]
             alone = partial(self._read_one, sample)
-            results = _guarded(self.marks, keys, True, partial(self._read, sample, keys), alone)
+            with listening() as heard:
+                results = _guarded(self.marks, keys, True, partial(self._read, sample, keys), alone)
             for (_, channel), result in zip(keys, results, strict=True):
-                yield result_row({**row, "channel": channel}, result)
+                yield result_row({**row, "channel": channel, "log": heard.taken()}, result)
 
     def _read_one(self, sample: Sample, key: _Key) -> Decoded | Failure:
         return self._read(sample, [key])[0]
@@ -87,11 +89,13 @@ class Encode:
             if rows["payload"][index].is_valid:
                 decoded.setdefault(channel, []).append((index, unpacked(rows, index)))
         results: dict[int, _Encoded | Failure] = {}
-        for channel, given in decoded.items():
-            self._load(channel)
-            encoded = self._encode(channel, [item for _, item in given])
-            results.update(zip([index for index, _ in given], encoded, strict=True))
+        with listening() as heard:
+            for channel, given in decoded.items():
+                self._load(channel)
+                encoded = self._encode(channel, [item for _, item in given])
+                results.update(zip([index for index, _ in given], encoded, strict=True))
         plain = rows.drop_columns("payload").to_pylist()
+        plain[0]["log"] = joined(plain[0]["log"], heard.taken())
         return pa.concat_tables(
             [
                 result_row(row, results[index]) if index in results else failed_row(row)

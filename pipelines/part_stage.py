@@ -15,12 +15,12 @@ def write(
     rows: pa.Table, location: Location, feature_sets: Mapping[str, FeatureSetRecord], part_bytes: int
 ) -> pa.Table:
     """Rows of `_Encoded` to parts: a row with its record as JSON in `part` for each, and one per failure in
-    `failure`.
+    `failure`; what workers logged comes along in `log`.
 
     A channel's part is closed once it has `part_bytes`. Raises StoreError when a part cannot be written.
     """
-    results: list[dict[str, str | None]] = []
     plain = rows.drop_columns("payload").to_pylist()
+    results = [{"log": row["log"]} for row in plain if row["log"] is not None]
     for channel, feature_set in feature_sets.items():
         mine = [index for index, row in enumerate(plain) if row["channel"] == channel]
         while mine:
@@ -41,6 +41,6 @@ def write(
                                 row["sample_id"], channel, type(error).__name__, error.reason, True
                             ).to_json()
                     if failure is not None:
-                        results.append({"part": None, "failure": failure})
-                results.append({"part": part.close().to_json(), "failure": None})
+                        results.append({"failure": failure})
+                results.append({"part": part.close().to_json()})
     return pa.Table.from_pylist(results, schema=RESULTS)

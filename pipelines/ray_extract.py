@@ -8,6 +8,7 @@ Rules:
 - A part is finished by one task. The driver gets its record; a task that Ray runs again leaves an orphan.
 - `RAY_ADDRESS` set: that cluster, which must see the media and the store at the same paths. Unset: this
   machine's cores, and Ray ends with the run.
+- Ray's own output is not shown; warnings of our workers come with their results (`worker_log`).
 """
 
 from __future__ import annotations
@@ -16,26 +17,33 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import current_thread, main_thread
 from typing import Any
 
 import ray
 import ray.data
 import torch
-from ray.exceptions import RayTaskError
+from ray._private import auto_init_hook
+from ray.exceptions import RayError, RayTaskError
 
 from extractors.contract import Extractor
 from extractors.errors import ExtractorError
 from pipelines.config import ExecutionConfig
+from pipelines.errors import RayEndedError
 from pipelines.extract_rows import Failure, WorkItem, work_table
 from pipelines.extract_stages import Decode, Encode
 from pipelines.part_stage import write
+from pipelines.ray_results import ray_ended, results
 from pipelines.worker_deaths import DeathMarks
+from pipelines.worker_log import log_again
 from store.errors import StoreError
 from store.features import FeatureSetRecord
 from store.location import Location
@@ -95,16 +103,18 @@ class Finished:
 def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Generator[Finished, None, None]:
     """Do the samples and yield what is finished, as it comes.
 
-    Raises StoreError when parts cannot be written, WeightsError when the encoder cannot be loaded.
+    Raises StoreError when parts cannot be written, WeightsError when the encoder cannot be loaded, and RayEndedError
+    when Ray dies meanwhile.
     """
     with ray_session(), TemporaryDirectory(prefix="pave-") as scratch:
         marks = DeathMarks(Path(scratch) / "deaths", execution.stall_seconds)
-        results = _pipeline(job, items, execution, marks).iter_batches(
-            batch_size=None, batch_format="pyarrow"
-        )
+        dataset = _pipeline(job, items, execution, marks)
+        batches = partial(dataset.iter_batches, batch_size=None, batch_format="pyarrow")
         try:
-            for batch in results:
+            for batch in results(lambda: iter(batches())):
                 rows = batch.to_pylist()
+                for row in rows:
+                    log_again(row["log"])
                 yield Finished(
                     tuple(PartRecord.from_json(row["part"]) for row in rows if row["part"] is not None),
                     tuple(
@@ -118,6 +128,12 @@ def run(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig) -> Gene
             # our messages are one line; Ray has added some about its own settings
             cause.args = (str(cause.args[0]).partition("\n")[0], *cause.args[1:])
             raise cause from error
+        except RayError as error:
+            raise ray_ended(f"{type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def task_size(items: Sequence[WorkItem]) -> int:
@@ -162,10 +178,18 @@ def ray_session() -> Iterator[None]:
         return
     for name, value in _SURROUNDINGS.items():
         os.environ.setdefault(name, value)
+    # a thread that still reads from a Ray that was ended must not start another
+    auto_init_hook.enable_auto_connect = False
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with _hushed():
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(**quiet)
+    with _hushed(), _kept_sigterm():
+        if address := os.environ.get("RAY_ADDRESS"):
+            try:
+                ray.init(**quiet)
+            except ConnectionError as error:
+                raise RayEndedError(
+                    f"no Ray answers at RAY_ADDRESS={address} ({_first_line(error)}); start it (`ray start --head`), "
+                    "or unset RAY_ADDRESS to use this machine alone"
+                ) from error
         else:
             # the stages need two slots even where there is one core
             ray.init("local", num_cpus=max(2, os.cpu_count() or 1), include_dashboard=False, **quiet)
@@ -173,6 +197,15 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """A handler of SIGTERM stays: Ray sets its own, and a cancelled flow then looks like one that crashed."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not signal.SIG_DFL and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

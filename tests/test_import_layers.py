@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,12 @@ def test_a_wrong_import_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "file"), [("ray", "pipelines/ray_extract.py"), ("prefect", "pipelines/flows.py")]
+    ("library", "files"), [("ray", "pipelines/ray_*.py"), ("prefect", "pipelines/flow*.py")]
 )
-def test_one_module_knows_the_library(library: str, file: str) -> None:
-    assert importers(library) == [file]
+def test_few_modules_know_the_library(library: str, files: str) -> None:
+    found = importers(library)
+    assert found
+    assert [file for file in found if not fnmatch(file, files)] == []
 
 
 def test_some_libraries_are_never_imported() -> None:

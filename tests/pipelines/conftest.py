@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pave_process import NOT_NICE, ROOT
+from prefect_server import Server, kill_all_with
 
 from tasks import sidecue
 
@@ -52,3 +53,15 @@ def running_ray() -> Iterator[str]:
         patch.setenv(*NOT_NICE)
         with ray_session():
             yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server for the tests of one module."""
+    home = tmp_path_factory.mktemp("prefect")
+    server = Server(home)
+    try:
+        with server.serving():
+            yield server
+    finally:
+        kill_all_with(f"PREFECT_HOME={home}")  # runs of a worker have process groups of their own
