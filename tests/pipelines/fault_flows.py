@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from pipelines.flow_stage import run_stage
 
 
 class SlowExtractor(FlakyExtractor):
-    """Takes `seconds` for each clip and warns of one; the accident of `000001.mp4` takes the first worker."""
+    """Takes `seconds` for each clip and warns of one. `000001.mp4` takes the first worker; `000006.mp4` takes what is
+    left of the disk, when there is a file `filler`."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
         super().__init__(folder)
@@ -28,6 +30,8 @@ class SlowExtractor(FlakyExtractor):
         """What the audio extractor wants, after some time."""
         time.sleep(self.seconds)
         self._kill("000001.mp4", sample.sample_id)
+        if sample.sample_id == "000006.mp4" and (self.folder / "filler").exists():
+            fill(self.folder / "filler")
         if sample.sample_id == "000002.mp4":
             logging.getLogger("extractors.slow").warning("%s has an odd\nheader", sample.sample_id)
         return super().clip_request(sample)
@@ -36,6 +40,14 @@ class SlowExtractor(FlakyExtractor):
         """The features; a warning about them, too."""
         logging.getLogger("extractors.slow").error("the tower is hot")
         return super().encode(batch)
+
+
+def fill(filler: Path) -> None:
+    """Gives the file all that is left of its disk."""
+    with filler.open("ab") as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+            file.flush()
 
 
 @flow(name="extract-slowly", persist_result=False, result_serializer="json")

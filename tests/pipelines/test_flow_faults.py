@@ -16,6 +16,7 @@ import pytest
 from fault_flows import config_of
 from pave_process import NOT_NICE, ROOT
 from prefect_server import Server, kill_all_with, processes_with, running
+from small_disk import run_on_a_small_disk, way_in
 
 from store import FeatureStore
 from tasks import sidecue
@@ -196,3 +197,55 @@ def test_a_run_outlives_its_workers_and_a_restart_of_the_server(
     table = {row["what"]: row["value"] for row in json.loads(artifacts["extract-slowly-table"])}
     assert table["total"] == table["done"] == CLIPS
     assert f"file://{tmp_path}/store" in artifacts["extract-slowly-store"]
+
+
+@pytest.mark.timeout(400)
+def test_ctrl_c_cancels_the_run(faults: Faults, media: Path, tmp_path: Path, running_ray: str) -> None:
+    (tmp_path / "000001.mp4").touch()
+    code = f"""
+from pathlib import Path
+from fault_flows import config_of, extract_slowly
+folder = Path("{tmp_path}")
+extract_slowly(config_of(Path("{media}"), folder / "store"), folder, seconds=1, ray="{running_ray}")
+"""
+    log = tmp_path / "log"
+    with running([sys.executable, "-c", code], faults.server.environment, log) as process:
+        faults.until(lambda: done(tmp_path) > 0)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=SECONDS)
+    kept = check(tmp_path, 1, CLIPS - 1)
+    (run,) = faults.server.ask(
+        "/flow_runs/filter",
+        flow_runs={"state": {"type": {"any_": ["CANCELLED"]}}},
+        limit=1,
+        sort="START_TIME_DESC",
+    )
+    assert (
+        run["state"]["message"] == "interrupted; what was finished is kept, the same run goes on from there"
+    )
+    time.sleep(2)
+    assert check(tmp_path, kept, kept)  # nothing works on behind it
+
+
+@pytest.mark.timeout(400)
+def test_a_full_disk_fails_the_run_and_loses_nothing(faults: Faults, media: Path, tmp_path: Path) -> None:
+    found = way_in()
+    if isinstance(found, str):
+        pytest.skip(f"no private file system can be mounted: {found}")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = str(HERE / "full_disk_flow.py")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in faults.server.environment.items():
+            patch.setenv(name, value)
+        ran = run_on_a_small_disk(found, disk, sys.executable, script, str(disk), str(media))
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    full, again = json.loads(ran.stdout.splitlines()[-1])
+    assert full["state"] == "Failed"
+    assert "No space left on device; check the permissions and the free space there" in full["message"]
+    assert "\n" not in full["message"]
+    assert again["state"] == "Completed"
+    assert set(full["ids"]) < set(again["ids"])
+    assert len(again["ids"]) == len(set(again["ids"])) == CLIPS
+    assert full["ok"]
+    assert again["ok"]
