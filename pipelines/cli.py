@@ -18,11 +18,14 @@ from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
 from pipelines.evaluate_command import evaluate
+from pipelines.patches_command import patches
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.recipes_command import recipes
+from pipelines.retrain_command import retrain
 from pipelines.store_commands import store
 from pipelines.tasks_command import tasks
+from pipelines.why_command import why
 from tasks import TASKS
 
 # Per channel: what it makes, with which encoder, and the licence of that encoder's published weights.
@@ -217,6 +220,21 @@ def extract(channels: str, recipe: Path | None, sets: tuple[str, ...], **options
     click.echo(report.summary())
 
 
+@pave.command("extract-all")
+@click.argument("recipe", type=folder_option)
+@set_option
+def extract_all(recipe: Path, sets: tuple[str, ...]) -> None:
+    """Extract everything that the YAML file RECIPE lists: several datasets, each with its channels."""
+    from pipelines.config import checked, read_yaml
+    from pipelines.extract_all import ExtractAllConfig
+    from pipelines.extract_all import extract_all as function
+    from pipelines.progress import TerminalProgress
+    from pipelines.setting_overrides import override
+
+    config = checked(ExtractAllConfig, override(read_yaml(recipe), sets), str(recipe))
+    click.echo(function(config, TerminalProgress).summary())
+
+
 @pave.command()
 @click.argument("recipe", type=folder_option)
 @click.option("--out", type=folder_option, help="The run folder; must not exist yet.")
@@ -295,10 +313,13 @@ pave.add_command(compare)
 pave.add_command(doctor)
 pave.add_command(evaluate)
 pave.add_command(evaluate, "eval")
+pave.add_command(patches)
 pave.add_command(profile)
 pave.add_command(plan)
 pave.add_command(recipes)
+pave.add_command(retrain)
 pave.add_command(tasks)
+pave.add_command(why)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)
 

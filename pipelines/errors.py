@@ -23,3 +23,11 @@ class MissingFeaturesError(PipelineError):
 
 class RunError(PipelineError):
     """A run folder is in the way, incomplete, or not what it should be."""
+
+
+class RegistryError(PipelineError):
+    """A registry of patches is damaged or locked, or does not have what was asked of it."""
+
+
+class DamagedStoreError(PipelineError):
+    """A store's bytes are not those that were committed."""

@@ -3,7 +3,7 @@
 The folder, complete when `scores.json` is there (it is written last):
 
     scores.json         every metric, over all and by group, with its 95% interval; what was not answered; published
-                        numbers; coverage, model, snapshot, feature sets
+                        numbers; coverage, model, patch, snapshot, feature sets, media (pipelines.lineage)
     predictions.jsonl   one line an answered item: question, answer, prediction, its score by every metric
 
 The scorer is the one of the dataset's task (`tasks.task_module`); a dataset that PAVE does not know is scored by exact
@@ -26,6 +26,7 @@ from pave_model.checkpoint import record_scores
 from pave_model.config import NewlinePosition, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
 from pave_model.sequence_assembly import TooLong
+from pipelines.altered_features import alter
 from pipelines.base_model import load_base
 from pipelines.collator import Collator
 from pipelines.config import EvaluateConfig, PublishedScore, Settings, checked
@@ -37,6 +38,7 @@ from pipelines.feature_dataset import (
     read_instructions,
     with_features,
 )
+from pipelines.lineage import file_hash, patch_hashes, used_items, used_media
 from pipelines.prediction_file import SCORES_FILE
 from pipelines.predictions import scored_predictions, write_predictions
 from pipelines.progress import ProgressFactory, silent
@@ -78,17 +80,19 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     subject = load_subject(config.run, config.base, config.newline)
     source = open_source(config.data, dataset, subject.channels)
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
+    read = alter(source, config.altered, [item.sample_id for item in usable], config.seed)
+    name = ", ".join([subject.name, *(f"{channel} {how}" for channel, how in config.altered.items())])
     max_new_tokens = config.max_new_tokens or task.MAX_NEW_TOKENS
     features = FeatureDataset(
         usable,
-        source,
+        read,
         subject.tokenizer,
         subject.model.config.video_token_id,
         subject.model.patch_config.newline,
         for_training=False,
     )
     texts: list[str] = []
-    with progress(f"evaluate {subject.name}") as stage:
+    with progress(f"evaluate {name}") as stage:
         for answered in greedy_answers(
             subject,
             features,
@@ -106,7 +110,7 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
     skips = getattr(task, "EVALUATION_SKIPS_WITHOUT", None)
     report = EvaluateReport(
         out=config.out,
-        model=subject.name,
+        model=name,
         dataset=dataset,
         split=config.data.split,
         task=None if skips is None else named,
@@ -122,22 +126,26 @@ def evaluate(config: EvaluateConfig, progress: ProgressFactory = silent) -> Eval
         absent_metrics=dict(scores.absent_metrics),
         published=tuple(beside_published(published, rows, named or dataset, task.TO_PERCENT)),
     )
+    config.out.mkdir(parents=True)
+    predictions = scored_predictions(instructions, in_order, scores, by_exact_match=skips is None)
+    write_predictions(config.out / PREDICTIONS_FILE, predictions)
+    media = used_media(config.data.store, source, {item.sample_id for item in usable})
     written = {
         "config": config.model_dump(mode="json"),
         "generation": {"do_sample": False, "max_new_tokens": max_new_tokens},
         "report": report.model_dump(mode="json"),
         **subject.lineage,
         **source.identity(),
+        "media": {channel: used.model_dump() for channel, used in media.items()},
+        "items": used_items(usable).model_dump(),
+        "predictions": file_hash(config.out / PREDICTIONS_FILE),
         "code": code_versions(),
     }
-    config.out.mkdir(parents=True)
-    predictions = scored_predictions(instructions, in_order, scores, by_exact_match=skips is None)
-    write_predictions(config.out / PREDICTIONS_FILE, predictions)
+    if config.run is not None and not config.altered:
+        record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     temporary = config.out / f".{SCORES_FILE}.part"
     temporary.write_text(json.dumps(written, indent=1) + "\n")
     temporary.rename(config.out / SCORES_FILE)
-    if config.run is not None:
-        record_scores(config.run / PATCH_FOLDER, _card_scores(report))
     return report
 
 
@@ -173,6 +181,7 @@ def load_subject(
     """
     run = None if run_folder is None else read_run(run_folder)
     name = str(base_name) if run is None else run["config"]["base"]
+    hashes = {} if run_folder is None else patch_hashes(run_folder / PATCH_FOLDER)
     base, tokenizer = load_base(name)
     if run_folder is None:
         model = PatchedVideoLLM(base, PatchConfig(base=name, channels={}, lora=None, newline=newline))
@@ -187,6 +196,7 @@ def load_subject(
             "run": None if run_folder is None else str(run_folder.resolve()),
             "base": name,
             "base_fingerprint": model.base_fingerprint,
+            "patch": hashes,
         },
     )
 

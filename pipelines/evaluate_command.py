@@ -24,6 +24,10 @@ _PATH = click.Path(path_type=Path)
     default=None,
     help="Go on without metrics whose tools (Java, pycocoevalcap) are not installed.",
 )
+@click.option("--meter", is_flag=True, default=None, help="Also measure what each side channel is worth.")
+@click.option(
+    "--twin", type=_PATH, help="With --meter: run folder of the same training without side channels."
+)
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as data.split=test."
 )
@@ -38,6 +42,7 @@ def evaluate(
     from pipelines.config import EvaluateConfig, checked
     from pipelines.evaluate import evaluate as function
     from pipelines.evaluate_settings import evaluation_settings
+    from pipelines.meter import side_channel_meter
     from pipelines.progress import TerminalProgress
     from pipelines.setting_overrides import override
 
@@ -46,4 +51,7 @@ def evaluate(
         sets = (f"data.split={split}", *sets)
     given = {name: value for name, value in options.items() if value is not None}
     config = checked(EvaluateConfig, override(values, sets, **given), str(target or "pave evaluate"))
-    click.echo(function(config, TerminalProgress).summary())
+    report = (
+        side_channel_meter(config, TerminalProgress) if config.meter else function(config, TerminalProgress)
+    )
+    click.echo(report.summary())

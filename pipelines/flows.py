@@ -1,4 +1,4 @@
-"""The Prefect flows: `prepare`, `extract-<channel>`, `train`, `evaluate`, `demo`.
+"""The Prefect flows: `prepare`, `extract-<channel>`, `extract-all`, `train`, `evaluate`, `retrain`, `maintain`, `demo`.
 
 A flow is one task around one plain function of this package (`flow_stage`), with one parameter, `config`.
 
@@ -22,13 +22,20 @@ from pipelines.config import (
     PrepareConfig,
     TrainConfig,
 )
+from pipelines.extract_all import ExtractAllConfig
 from pipelines.flow_stage import run_stage
+from pipelines.maintain import MaintainConfig
+from pipelines.retrain_config import RetrainConfig
 
 if TYPE_CHECKING:  # their modules load Ray, the Trainer and more; a flow that runs needs one of them
     from pipelines.demo import DemoReport
     from pipelines.evaluate_report import EvaluateReport
     from pipelines.extract import ExtractReport
+    from pipelines.extract_all import ExtractAllReport
+    from pipelines.maintain import MaintainReport
     from pipelines.manifest import PrepareReport
+    from pipelines.meter import MeterReport
+    from pipelines.retrain_report import RetrainReport
     from pipelines.train import TrainReport
 
 
@@ -70,6 +77,14 @@ def extract_frames(config: ExtractFramesConfig) -> "ExtractReport | State[Any]":
     return _extract("frames", config)
 
 
+@flow(name="extract-all", persist_result=False, result_serializer="json")
+def extract_all(config: ExtractAllConfig) -> "ExtractAllReport | State[Any]":
+    """Features of several channels and datasets for what has none yet."""
+    from pipelines.extract_all import extract_all as function
+
+    return run_stage("extract-all", lambda progress: function(config, progress))
+
+
 @flow(name="train", persist_result=False, result_serializer="json")
 def train(config: TrainConfig) -> "TrainReport | State[Any]":
     """One training of a patch on cached features."""
@@ -79,11 +94,29 @@ def train(config: TrainConfig) -> "TrainReport | State[Any]":
 
 
 @flow(name="evaluate", persist_result=False, result_serializer="json")
-def evaluate(config: EvaluateConfig) -> "EvaluateReport | State[Any]":
-    """Answers and scores of one run, or of an unpatched base."""
-    from pipelines.evaluate import evaluate as function
+def evaluate(config: EvaluateConfig) -> "EvaluateReport | MeterReport | State[Any]":
+    """Answers and scores of one run, or of an unpatched base; with `meter` also what its channels are worth."""
+    from pipelines.evaluate import evaluate as evaluation
+    from pipelines.meter import side_channel_meter
 
+    function = side_channel_meter if config.meter else evaluation
     return run_stage("evaluate", lambda progress: function(config, progress))
+
+
+@flow(name="retrain", persist_result=False, result_serializer="json")
+def retrain(config: RetrainConfig) -> "RetrainReport | State[Any]":
+    """What is new extracted and learned, and the patch promoted if it is better."""
+    from pipelines.retrain import retrain as function
+
+    return run_stage("retrain", lambda progress: function(config, progress))
+
+
+@flow(name="maintain", persist_result=False, result_serializer="json")
+def maintain(config: MaintainConfig) -> "MaintainReport | State[Any]":
+    """A store checked, its parts brought to size, and what nobody needs removed."""
+    from pipelines.maintain import maintain as function
+
+    return run_stage("maintain", lambda progress: function(config, progress))
 
 
 @flow(name="demo", persist_result=False, result_serializer="json")

@@ -80,6 +80,20 @@ def vacuum(grace: str, yes: bool, url: str) -> None:
 
 
 @click.command()
+@click.option("--grace-days", default=7.0, show_default=True, help="As --grace of `pave store vacuum`.")
+@store_option
+def maintain(grace_days: float, url: str) -> None:
+    """Verify, and if all is sound compact and vacuum; what a schedule would do."""
+    from pipelines.config import checked
+    from pipelines.maintain import MaintainConfig
+    from pipelines.maintain import maintain as function
+    from pipelines.progress import TerminalProgress
+
+    config = checked(MaintainConfig, {"store": url, "grace_days": grace_days}, "pave store maintain")
+    click.echo(function(config, TerminalProgress).summary())
+
+
+@click.command()
 @store_option
 def migrate(url: str) -> None:
     """Bring a store that an older version of this package made to the newest format."""
@@ -122,7 +136,7 @@ def tags(url: str) -> None:
     click.echo(plain_table(("tag", "version", "given"), rows))
 
 
-COMMANDS = (verify, compact, vacuum, migrate, tag, untag, tags)
+COMMANDS = (verify, compact, vacuum, maintain, migrate, tag, untag, tags)
 
 
 def _duration(text: str) -> timedelta:
