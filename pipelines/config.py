@@ -304,7 +304,19 @@ class TrainConfig(Settings):
     max_grad_norm: float = Field(default=0.1, gt=0)
     bf16: bool = Field(default=False, description="mixed precision; for GPUs")
     seed: int = 42
-    loader_workers: int = Field(default=0, ge=0)
+    group_by_length: bool = Field(
+        default=True, description="put examples of similar length into a batch, so that little is padded"
+    )
+    loader_workers: int = Field(
+        default=0, ge=0, description="processes that read batches; 0: a thread of the training does"
+    )
+    prefetch: int = Field(
+        default=2, ge=0, description="batches that are read ahead, by the thread or by each worker; 0: none"
+    )
+    trackers: tuple[str, ...] = Field(
+        default=("tensorboard",),
+        description="where curves go beside the run folder's own, by the names of transformers' report_to",
+    )
     log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
     published: tuple[PublishedScore, ...] = Field(
         default=(), description="what was published for such a run; changes no number, evaluation shows it"

@@ -201,5 +201,6 @@ def _training(variant: str, config: DemoConfig) -> TrainConfig:
         learning_rate=2e-3,
         warmup_fraction=0.1,
         max_grad_norm=1.0,
+        group_by_length=False,  # lengths differ by the question's wording alone; a batch should have all of them
         seed=config.seed,
     )

@@ -185,6 +185,14 @@ class FeatureDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.instructions)
 
+    def lengths(self) -> list[int]:
+        """Tokens of each example, L, those of text and video; reads no features.
+
+        Side channels do not count: what their padding costs is little beside the language model's, and a run
+        without them, the LoRA-only twin, sees the same batches as the patch.
+        """
+        return [len(input_ids) for input_ids, _ in self._texts]
+
     def __getitem__(self, index: int) -> Example:
         sample_id = self.instructions[index].sample_id
         input_ids, labels = self._texts[index]

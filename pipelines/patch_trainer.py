@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from pave_model.checkpoint import read_checkpoint
 from pave_model.patched_model import PatchedVideoLLM
+from pipelines.metered_trainer import MeteredTrainer
 
 CHECKPOINT_PATCH = "patch"
 
 
-class PatchTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Trains a `PatchedVideoLLM`; arguments as for `Trainer`.
+class PatchTrainer(MeteredTrainer):
+    """Trains a `PatchedVideoLLM`; arguments as for `MeteredTrainer`.
 
     A checkpoint holds the patch in a folder of its own, beside the state of optimizer, schedule and random
     numbers that the Trainer writes; resuming from it goes on bit for bit. `patch_learning_rate` and
@@ -51,6 +51,7 @@ class PatchTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
                         "params": parameters,
                         "weight_decay": self.args.weight_decay if decay else 0.0,
                         "lr": self._rates[part] or self.args.learning_rate,
+                        "part": part,
                     }
                     for (part, decay), parameters in groups.items()
                 ],

@@ -20,6 +20,11 @@ def private_memory() -> int:
     return _status_bytes("VmData")
 
 
+def unmapped_memory() -> int:
+    """Bytes of resident memory that maps no file: the system takes mapped pages back when it needs them."""
+    return _status_bytes("RssAnon") + _status_bytes("RssShmem")
+
+
 def _status_bytes(field: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{field}:"):

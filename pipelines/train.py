@@ -5,7 +5,8 @@ The run folder, complete when `run.json` is there (it is written last):
     run.json        configuration, snapshot and feature sets, coverage, versions of code and packages, final loss
     patch/          the patch, see pave_model.checkpoint
     metrics.jsonl   one line per logging step
-    loss.png        the loss curve
+    curves.png      loss, learning rates, throughput and data wait over the steps
+    tensorboard/    the same as event files
 """
 
 from __future__ import annotations
@@ -15,18 +16,11 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from pave_model.config import FusionConfig, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
@@ -44,6 +38,8 @@ from pipelines.feature_dataset import (
 )
 from pipelines.patch_trainer import PatchTrainer
 from pipelines.progress import Progress, ProgressFactory, silent
+from pipelines.trackers import EVENT_FILES, check_trackers
+from pipelines.training_log import EventFiles, TrainingLog, write_curves
 
 RUN_FILE = "run.json"
 PATCH_FOLDER = "patch"
@@ -74,13 +70,14 @@ class TrainReport(Settings):
 def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainReport:
     """Train a patch as configured.
 
-    Raises RunError when the run folder exists already or nothing would be trained, StoreError and
-    MissingFeaturesError when the snapshot lacks what is needed, ManifestError without instructions.
+    Raises RunError when the run folder exists already, nothing would be trained or a tracker cannot be used,
+    StoreError and MissingFeaturesError when the snapshot lacks what is needed, ManifestError without instructions.
     """
     if config.out.exists():
         raise RunError(f"the run folder {config.out} exists already; choose another, or remove it")
     if not config.channels and config.lora is None:
         raise RunError("nothing would be trained: give at least one channel, or lora settings")
+    check_trackers(config.trackers)
     instructions = read_instructions(config.data)
     source = open_source(config.data, instructions[0].dataset, list(config.channels))
     usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
@@ -98,7 +95,8 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
     started = time.monotonic()
     channels = "+".join(config.channels) or "lora only"
     with progress(f"train {channels}") as stage:
-        losses = _fit(model, dataset, tokenizer, config, temporary, stage)
+        log = _fit(model, dataset, tokenizer, config, temporary, stage)
+    losses = log.losses
     lineage = {**source.identity(), "run": config.out.name, "base": config.base}
     licences = {channel: features.record.licence for channel, features in source.side.items()}
     model.save_pretrained(temporary / PATCH_FOLDER, lineage, licences)
@@ -111,7 +109,7 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
         seconds=time.monotonic() - started,
         losses=tuple(losses),
     )
-    _write_curve(losses, temporary / "loss.png", channels)
+    write_curves(log.entries, temporary / "curves.png", channels)
     run = {
         "config": config.model_dump(mode="json"),
         "base_fingerprint": model.base_fingerprint,
@@ -167,37 +165,6 @@ def code_versions() -> dict[str, str | None]:
     return versions
 
 
-class _Curve(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Keeps the losses, writes them as JSON lines, and feeds the progress."""
-
-    def __init__(self, path: Path, stage: Progress) -> None:
-        self.losses: list[tuple[int, float]] = []
-        self._path = path
-        self._stage = stage
-        self._note = ""
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._stage.update(state.global_step, state.max_steps, note=self._note)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if logs is None or "loss" not in logs:
-            return
-        loss = float(logs["loss"])
-        self.losses.append((state.global_step, loss))
-        self._note = f"loss {loss:.3f}"
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-
-
 def _fit(
     model: PatchedVideoLLM,
     dataset: FeatureDataset,
@@ -205,8 +172,8 @@ def _fit(
     config: TrainConfig,
     folder: Path,
     stage: Progress,
-) -> list[tuple[int, float]]:
-    """Run the Trainer and return the (step, loss) pairs."""
+) -> TrainingLog:
+    """Run the Trainer and return its log."""
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         num_train_epochs=config.epochs,
@@ -221,16 +188,19 @@ def _fit(
         bf16=config.bf16,
         seed=config.seed,
         dataloader_num_workers=config.loader_workers,
+        dataloader_prefetch_factor=max(config.prefetch, 1) if config.loader_workers else None,
+        accelerator_config={"non_blocking": torch.cuda.is_available()},  # copies pinned batches aside
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         logging_steps=config.log_every,
         logging_first_step=True,
         save_strategy="no",
-        report_to="none",
+        report_to=[name for name in config.trackers if name != EVENT_FILES],
         disable_tqdm=True,
         log_level="error",
     )
-    curve = _Curve(folder / "metrics.jsonl", stage)
+    log = TrainingLog(folder / "metrics.jsonl", stage)
+    event_files = [EventFiles(folder / "tensorboard")] if EVENT_FILES in config.trackers else []
     trainer = PatchTrainer(
         model=model,
         args=arguments,
@@ -238,14 +208,16 @@ def _fit(
         data_collator=Collator(
             tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
         ),
-        callbacks=[curve],
+        callbacks=[log, *event_files],
         patch_learning_rate=config.patch_learning_rate,
         lora_learning_rate=config.lora_learning_rate,
+        lengths=dataset.lengths() if config.group_by_length else None,
+        prefetch=config.prefetch,
     )
     trainer.remove_callback(_printer())
     trainer.train()
     shutil.rmtree(folder / "trainer", ignore_errors=True)
-    return curve.losses
+    return log
 
 
 def _printer() -> type[TrainerCallback]:
@@ -253,15 +225,3 @@ def _printer() -> type[TrainerCallback]:
     from transformers.trainer_callback import PrinterCallback
 
     return PrinterCallback  # type: ignore[no-any-return]
-
-
-def _write_curve(losses: Sequence[tuple[int, float]], path: Path, title: str) -> None:
-    """Plot the training loss over the steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([step for step, _ in losses], [loss for _, loss in losses])
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per trained token)", title=f"training loss, {title}")
-    axes.set_ylim(bottom=0)
-    figure.savefig(path, dpi=120)

@@ -86,7 +86,7 @@ def test_a_run_trains_evaluates_and_can_be_traced(world: Path, tmp_path: Path) -
     assert run["snapshot"] == FeatureStore.open(world / "store").snapshot().version
     assert run["feature_sets"]["audio"]["name"] == f"toy/audio/{'f' * 16}"
     assert run["code"]["torch"] == torch.__version__
-    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "run" / "trainer").exists()
 
     FeatureStore.open(world / "store").tag("paper")
