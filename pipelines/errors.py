@@ -19,3 +19,7 @@ class MissingFeaturesError(PipelineError):
 
 class RunError(PipelineError):
     """A run folder is in the way, incomplete, or not what it should be."""
+
+
+class TrainingProcessError(RunError):
+    """A process of a training with several processes ended with an error, or was killed."""
