@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from pipelines.die_with_parent import die_with_parent
+from pipelines.train_launcher import LAUNCHER
 
 PROGRESS, ERROR = "pave_progress", "pave_error"
 _SECONDS = 0.2  # between two lines of progress
@@ -48,7 +49,7 @@ def tell(news: dict[str, object]) -> None:
 
 def main() -> None:
     """Train; exit code 1 after an expected error, which is told in one line."""
-    die_with_parent()
+    die_with_parent(int(os.environ[LAUNCHER]))
     from extractors.errors import ExtractorError
     from pave_model.errors import PaveModelError
     from pipelines.errors import PipelineError

@@ -30,7 +30,9 @@ class Server:
             self._port = free.getsockname()[1]
         self.api = f"http://127.0.0.1:{self._port}/api"
         clean = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RAY_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PREFECT_") and name != "RAY_ADDRESS"
         }
         self.environment = clean | {
             "PREFECT_HOME": str(home),
