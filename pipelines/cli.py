@@ -23,8 +23,10 @@ from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.recipes_command import recipes
 from pipelines.retrain_command import retrain
+from pipelines.run_command import run
 from pipelines.store_commands import store
 from pipelines.tasks_command import tasks
+from pipelines.up_command import down, status, up
 from pipelines.why_command import why
 from tasks import TASKS
 
@@ -319,6 +321,8 @@ pave.add_command(plan)
 pave.add_command(recipes)
 pave.add_command(retrain)
 pave.add_command(tasks)
+for command in (up, down, status, run):
+    pave.add_command(command)
 pave.add_command(why)
 pave.add_command(import_checkpoint)
 pave.add_command(convert_audio_weights)

@@ -35,3 +35,7 @@ class DamagedStoreError(PipelineError):
 
 class TrainingProcessError(RunError):
     """A process of a training with several processes ended with an error, or was killed."""
+
+
+class ServerError(PipelineError):
+    """A Prefect server is not there, does not start, or does not know what is asked of it."""

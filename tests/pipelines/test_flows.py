@@ -22,8 +22,11 @@ FLOWS = (
     "extract-depth3d",
     "extract-exo",
     "extract-frames",
+    "extract-all",
     "train",
     "evaluate",
+    "retrain",
+    "maintain",
     "demo",
 )
 
@@ -105,7 +108,9 @@ def test_every_flow_has_a_deployment_with_valid_parameters() -> None:
         assert deployment["name"] == "default"
         assert deployment["work_pool"] == {"name": "pave"}
         assert "schedule" not in deployment
-        assert (deployment.get("concurrency_limit") == 1) == flow.name.startswith(("extract-", "demo"))
+        assert not any(schedule["active"] for schedule in deployment.get("schedules", ()))
+        assert ("schedules" in deployment) == (flow.name in ("extract-all", "retrain", "maintain"))
+        assert (deployment.get("concurrency_limit") == 1) == (flow.name not in ("prepare", "evaluate"))
         flows[flow.name] = flow
     assert tuple(flows) == FLOWS
     for flow in flows.values():

@@ -1,0 +1,115 @@
+"""`pave run FLOW`: a run of a flow's deployment on a Prefect server."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.up_command import home_option
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+_POLL_SECONDS = 1.0
+
+
+@click.command()
+@click.argument("flow")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting of the deployment, such as store=/data/store or encoder.weights=FILE.",
+)
+@click.option(
+    "--watch", is_flag=True, help="Show states and log lines until it ends; exit code 1 on failure."
+)
+@home_option
+def run(flow: str, params: tuple[str, ...], watch: bool, home: Path) -> None:
+    """Run FLOW, such as extract-audio, as its deployment on the server of `pave up`, or of PREFECT_API_URL."""
+    from pipelines.errors import ServerError
+    from pipelines.local_server import LocalServer
+
+    if "PREFECT_API_URL" not in os.environ:
+        server = LocalServer(home)
+        if not server.answers():
+            raise ServerError("no Prefect server runs; start one with `pave up`, or set PREFECT_API_URL")
+        os.environ.update(server.environment())  # before prefect is imported
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            deployment = client.read_deployment_by_name(f"{flow}/default")
+            config = run_settings(flow, deployment.parameters.get("config", {}), params)
+            started = client.create_flow_run_from_deployment(deployment.id, parameters={"config": config})
+            click.echo(f"{flow}: run {started.name}, {started.id}")
+            if watch and not _watched(client, started.id):
+                raise click.exceptions.Exit(1)
+        except ObjectNotFound as error:
+            names = ", ".join(sorted(_flows()))
+            raise ServerError(
+                f"the server has no deployment {flow}/default; deploy with `pave up`; flows are {names}"
+            ) from error
+        except HTTPError as error:
+            url = os.environ["PREFECT_API_URL"]
+            raise ServerError(f"no Prefect server answers at {url}; start one with `pave up`") from error
+
+
+def run_settings(flow: str, defaults: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a run: the deployment's, with `params` in their places.
+
+    Raises PipelineError in one line for settings that the flow does not take, ServerError for an unknown flow.
+    """
+    from pipelines.config import checked
+    from pipelines.errors import ServerError
+    from pipelines.setting_overrides import override
+
+    flows = _flows()
+    if flow not in flows:
+        raise ServerError(f"there is no flow {flow!r}; flows are {', '.join(sorted(flows))}")
+    values = override(defaults, params)
+    checked(flows[flow], values, f"pave run {flow}")
+    return values
+
+
+def _flows() -> dict[str, Any]:
+    """The model of each flow's settings, by the flow's name."""
+    from prefect import Flow
+
+    from pipelines import flows
+
+    return {
+        found.name: found.fn.__annotations__["config"]
+        for found in vars(flows).values()
+        if isinstance(found, Flow)
+    }
+
+
+def _watched(client: SyncPrefectClient, run_id: Any) -> bool:
+    """Show a run until it ends; whether it was completed."""
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.sorting import LogSort
+
+    logs_of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    shown, state_shown = 0, None
+    while True:
+        found = client.read_flow_run(run_id)
+        lines = client.read_logs(log_filter=logs_of_run, offset=shown, sort=LogSort.TIMESTAMP_ASC)
+        for line in lines:
+            click.echo(f"{line.timestamp.astimezone():%H:%M:%S} {line.message}")
+        shown += len(lines)
+        state = found.state
+        if state is not None and state.name != state_shown:
+            state_shown = state.name
+            click.echo(f"state: {state.name}{f': {state.message}' if state.message else ''}")
+        if state is not None and state.is_final() and not lines:
+            return bool(state.is_completed())
+        if not lines:
+            time.sleep(_POLL_SECONDS)
