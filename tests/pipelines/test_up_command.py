@@ -20,6 +20,7 @@ def pave(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_up_run_and_down(tmp_path: Path) -> None:
     home = tmp_path / "home"
