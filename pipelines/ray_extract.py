@@ -187,8 +187,8 @@ def ray_session() -> Iterator[None]:
                 ray.init(**quiet)
             except ConnectionError as error:
                 raise RayEndedError(
-                    f"no Ray answers at RAY_ADDRESS={address} ({_first_line(error)}); start it (`ray start --head`), "
-                    "or unset RAY_ADDRESS to use this machine alone"
+                    f"cannot connect to Ray at RAY_ADDRESS={address}; start it (`ray start --head`), see that this "
+                    "process has its token (RAY_AUTH_MODE), or unset RAY_ADDRESS to use this machine alone"
                 ) from error
         else:
             # the stages need two slots even where there is one core
