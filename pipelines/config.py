@@ -292,8 +292,12 @@ class TrainConfig(Settings):
     newline: NewlinePosition = "grid"
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, gt=0, description="overrides epochs")
-    batch_size: int = Field(default=4, gt=0)
-    accumulation: int = Field(default=4, gt=0)
+    batch_size: int = Field(default=4, gt=0, description="most examples of a forward pass of one process")
+    accumulation: int = Field(
+        default=4,
+        gt=0,
+        description="an optimizer step has batch_size times this many examples, by however many processes",
+    )
     learning_rate: float = Field(default=2e-5, gt=0)
     patch_learning_rate: float | None = Field(
         default=None, gt=0, description="of the fusion modules, where it differs"
@@ -318,9 +322,47 @@ class TrainConfig(Settings):
         description="where curves go beside the run folder's own, by the names of transformers' report_to",
     )
     log_every: int = Field(default=10, gt=0, description="steps between two entries of the loss curve")
+    save_every: int | None = Field(
+        default=500,
+        gt=0,
+        description="steps between two checkpoints, from which a killed run goes on; null: none",
+    )
+    processes: int = Field(default=1, gt=0, description="on each node; one a GPU")
+    nodes: int = Field(default=1, gt=0, description="machines; the same command runs on each, see node_rank")
+    node_rank: int = Field(default=0, ge=0, description="which of the nodes this is")
+    rendezvous: str | None = Field(
+        default=None, pattern=r"^.+:\d+$", description="host:port of node 0, where there are several nodes"
+    )
     published: tuple[PublishedScore, ...] = Field(
         default=(), description="what was published for such a run; changes no number, evaluation shows it"
     )
+
+    @property
+    def num_processes(self) -> int:
+        """Of all nodes."""
+        return self.processes * self.nodes
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Batch size and accumulation of each of the processes: together they are those of one process alone."""
+        examples = self.batch_size * self.accumulation // self.num_processes
+        batch = max(size for size in range(1, self.batch_size + 1) if examples % size == 0)
+        return batch, examples // batch
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> Self:
+        if self.batch_size * self.accumulation % self.num_processes:
+            raise ValueError(
+                f"batch_size x accumulation, {self.batch_size} x {self.accumulation}, cannot be divided among "
+                f"{self.num_processes} processes; change one of them"
+            )
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank {self.node_rank} must be below nodes, {self.nodes}")
+        if self.nodes > 1 and (self.rendezvous is None or self.data.snapshot is None):
+            raise ValueError(
+                "several nodes need rendezvous, and data.snapshot so that all of them read the same"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -31,3 +31,7 @@ class RegistryError(PipelineError):
 
 class DamagedStoreError(PipelineError):
     """A store's bytes are not those that were committed."""
+
+
+class TrainingProcessError(RunError):
+    """A process of a training with several processes ended with an error, or was killed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.config import EvaluateConfig, TrainConfig, checked, read_yaml
 from pipelines.errors import PipelineError
-from pipelines.train import read_run
+from pipelines.run_folder import read_run
 from tasks import TASKS, exact_answers, task_module
 
 

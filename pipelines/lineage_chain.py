@@ -15,8 +15,8 @@ from pipelines.lineage import file_hash, media_of, patch_hashes, read_items, sam
 from pipelines.manifest import MANIFEST, read_manifest
 from pipelines.media_facts import look_at
 from pipelines.progress import ProgressFactory, silent
+from pipelines.run_folder import PATCH_FOLDER
 from pipelines.score_file import ScoreFile, answered_samples, read_score
-from pipelines.train import PATCH_FOLDER
 from store import FeatureStore, StoreError
 
 _NOT_RECORDED = "(not recorded)"

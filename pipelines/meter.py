@@ -27,7 +27,7 @@ from pipelines.meter_plot import write_meter_plot
 from pipelines.plain_table import plain_table
 from pipelines.prediction_file import SCORES_FILE, read_predictions
 from pipelines.progress import ProgressFactory, silent
-from pipelines.train import read_run
+from pipelines.run_folder import read_run
 
 METER_FILE = "meter.json"
 TWIN = "LoRA-only twin"

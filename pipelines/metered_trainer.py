@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipelines.read_ahead import read_ahead
@@ -18,6 +19,7 @@ class MeteredTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     Args:
         lengths: of the examples, to put similar ones into a batch; None: batches as they fall.
+        group_size: examples that are put together by length; default: those of a forward pass of all processes.
         prefetch: batches that a thread reads ahead; without effect where loader workers do.
 
     Each logged loss comes with the numbers of `StepMeter.read`, and with the learning rate of each group of
@@ -25,13 +27,18 @@ class MeteredTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
     """
 
     def __init__(
-        self, *args: Any, lengths: Sequence[int] | None = None, prefetch: int = 0, **kwargs: Any
+        self,
+        *args: Any,
+        lengths: Sequence[int] | None = None,
+        group_size: int | None = None,
+        prefetch: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.meter = StepMeter()
         self._order = TrainingOrder(
             len(self.train_dataset),
-            self.args.train_batch_size * self.args.world_size,
+            group_size or self.args.train_batch_size * self.args.world_size,
             self.args.seed if self.args.data_seed is None else self.args.data_seed,
             lengths,
         )
@@ -79,7 +86,7 @@ class MeteredTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         self._epoch_batches = epoch_iterator
         self._batches = None if epoch_iterator is None else read_ahead(epoch_iterator, self._prefetch)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> TrainingOrder:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self._order
 
     def _get_learning_rate(self) -> Any:

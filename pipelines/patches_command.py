@@ -58,7 +58,7 @@ def promote(run: Path, reason: str, folder: Path) -> None:
     from pipelines.errors import RegistryError
     from pipelines.lineage import patch_hashes
     from pipelines.patch_registry import PatchRegistry
-    from pipelines.train import PATCH_FOLDER, read_run
+    from pipelines.run_folder import PATCH_FOLDER, read_run
 
     registry = PatchRegistry(folder)
     states = registry.states()
@@ -81,7 +81,7 @@ def promote(run: Path, reason: str, folder: Path) -> None:
 def rollback(patch: str | None, reason: str, folder: Path) -> None:
     """Go back to the champion before this one, or to PATCH. No retraining promotes what was rolled back."""
     from pipelines.errors import RegistryError
-    from pipelines.train import read_run
+    from pipelines.run_folder import read_run
 
     registry = _registry(folder)
     states = registry.states()
@@ -139,7 +139,7 @@ def _when(patch: KnownPatch) -> str:
 def _problems(patch: KnownPatch) -> list[str]:
     """What is not as the registry has it."""
     from pipelines.lineage import patch_hashes
-    from pipelines.train import PATCH_FOLDER
+    from pipelines.run_folder import PATCH_FOLDER
 
     if not (patch.run / PATCH_FOLDER).is_dir():
         return ["its patch is gone; restore the run folder"]

@@ -25,7 +25,8 @@ from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_judge import Judgement, judge
 from pipelines.retrain_news import News, first_news, news_since
 from pipelines.retrain_report import RetrainReport
-from pipelines.train import PATCH_FOLDER, RUN_FILE, read_run, train
+from pipelines.run_folder import PATCH_FOLDER, RUN_FILE, read_run
+from pipelines.train import train
 from store import FeatureStore
 from tasks.instruction import Instruction
 

@@ -20,7 +20,7 @@ from pipelines.prediction_file import SCORES_FILE, read_predictions
 from pipelines.progress import ProgressFactory
 from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_report import Verdict
-from pipelines.train import read_run
+from pipelines.run_folder import read_run
 from tasks import TASKS, exact_answers, task_module
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.errors import PipelineError, RunError
 from pipelines.prediction_file import SCORES_FILE
-from pipelines.train import read_run
+from pipelines.run_folder import read_run
 
 _PREDICTIONS = "predictions.jsonl"
 _FIELDS = {"config", "report", "base", "snapshot", "feature_sets", "code"}

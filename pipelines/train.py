@@ -1,4 +1,4 @@
-"""Training one patch on cached features, with transformers' Trainer.
+"""Training one patch on cached features, with transformers' Trainer, in this process or in several.
 
 The run folder, complete when `run.json` is there (it is written last):
 
@@ -9,20 +9,22 @@ The run folder, complete when `run.json` is there (it is written last):
     metrics.jsonl   one line per logging step
     curves.png      loss, learning rates, throughput and data wait over the steps
     tensorboard/    the same as event files
+
+Until then it is the hidden `.NAME.part` beside it, with checkpoints (`training_checkpoints`), from which the same
+call goes on after the process was killed.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import shutil
-import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState, TrainingArguments
 
 from pave_model.config import FusionConfig, PatchConfig
 from pave_model.patched_model import PatchedVideoLLM
@@ -34,19 +36,37 @@ from pipelines.feature_dataset import (
     Coverage,
     FeatureDataset,
     FeatureSource,
-    open_source,
+    open_features,
     read_instructions,
     with_features,
 )
 from pipelines.lineage import ITEMS_FILE, patch_hashes, training_lineage, write_items
+from pipelines.masked_repeats import MaskedRepeats
 from pipelines.patch_trainer import PatchTrainer
 from pipelines.progress import Progress, ProgressFactory, silent
+from pipelines.run_folder import (
+    PATCH_FOLDER,
+    check_new,
+    code_versions,
+    finish,
+    locked_part_folder,
+    part_folder,
+    read_run,
+)
 from pipelines.trackers import EVENT_FILES, check_trackers
-from pipelines.training_log import EventFiles, TrainingLog, write_curves
-
-RUN_FILE = "run.json"
-PATCH_FOLDER = "patch"
-RECORDED_PACKAGES = ("pave-video", "torch", "transformers", "peft", "accelerate", "zarr", "deltalake", "av")
+from pipelines.training_checkpoints import (
+    TRAINER_FOLDER,
+    TrainingIdentity,
+    begin_or_go_on,
+    checkpoint_path,
+    checkpoint_step,
+    identity_of,
+    last_checkpoint,
+    read_identity,
+)
+from pipelines.training_log import EventFiles, TrainingLog, read_log, write_curves
+from pipelines.training_processes import check_devices, run_processes
+from tasks.instruction import Instruction
 
 
 class TrainReport(Settings):
@@ -70,62 +90,124 @@ class TrainReport(Settings):
         )
 
 
-def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainReport:
-    """Train a patch as configured.
+@dataclass(frozen=True)
+class TrainingData:
+    """The instructions that can be trained on, and the features that they are answered from."""
 
-    Raises RunError when the run folder exists already, nothing would be trained or a tracker cannot be used,
-    StoreError and MissingFeaturesError when the snapshot lacks what is needed, ManifestError without instructions.
+    usable: list[Instruction]
+    coverage: Coverage
+    source: FeatureSource
+
+
+def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainReport:
+    """Train a patch as configured, or go on with a training that was cut off.
+
+    Raises RunError when the run folder exists already, another process trains into it, what was cut off differs,
+    nothing would be trained, or a tracker or the number of processes cannot be used; TrainingProcessError when one of
+    several processes fails; StoreError and MissingFeaturesError when the snapshot lacks what is needed, ManifestError
+    without instructions.
     """
-    if config.out.exists():
-        raise RunError(f"the run folder {config.out} exists already; choose another, or remove it")
+    check_new(config.out)
     if not config.channels and config.lora is None:
         raise RunError("nothing would be trained: give at least one channel, or lora settings")
     check_trackers(config.trackers)
-    instructions = read_instructions(config.data)
-    source = open_source(config.data, instructions[0].dataset, list(config.channels))
-    usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
+    check_devices(config)
+    if config.node_rank > 0:  # node 0 has the folder and the lock
+        _run_processes(config, read_data(config, config.data.snapshot).source.version, progress)
+    else:
+        with locked_part_folder(config.out) as folder:
+            before = read_identity(folder)
+            snapshot = config.data.snapshot
+            if snapshot is None and before is not None:
+                snapshot = before.snapshot  # the store may have grown since
+            data = read_data(config, snapshot)
+            begin_or_go_on(folder, _identity(config, data))
+            if config.num_processes > 1:
+                _run_processes(config, data.source.version, progress)
+            else:
+                _train_here(config, data, folder, progress)
+    return TrainReport.model_validate(read_run(config.out)["report"])
 
+
+def train_worker(task: Mapping[str, Any], progress: ProgressFactory) -> None:
+    """One of several processes of a training, with torchrun's environment; `task` has `config` and `snapshot`."""
+    config = TrainConfig.model_validate(task["config"])
+    data = read_data(config, task["snapshot"])
+    _train_here(config, data, part_folder(config.out), progress)
+    # the others end when the run is complete
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def read_data(config: TrainConfig, snapshot: int | str | None) -> TrainingData:
+    """What is trained on, of a version or tag of the store.
+
+    Raises ManifestError, StoreError and MissingFeaturesError as `train`.
+    """
+    instructions = read_instructions(config.data)
+    source = open_features(
+        config.data.store, snapshot, config.data.fingerprints, instructions[0].dataset, list(config.channels)
+    )
+    usable, coverage = with_features(instructions, source, config.data.max_missing_fraction)
+    return TrainingData(usable, coverage, source)
+
+
+def _identity(config: TrainConfig, data: TrainingData) -> TrainingIdentity:
+    sets = {"frames": data.source.frames, **data.source.side}
+    names = {channel: features.record.name for channel, features in sets.items()}
+    return identity_of(config, data.source.version, names, data.usable)
+
+
+def _run_processes(config: TrainConfig, snapshot: int, progress: ProgressFactory) -> None:
+    with progress(_label(config)) as stage:
+        run_processes(config, snapshot, stage)
+
+
+def _train_here(config: TrainConfig, data: TrainingData, folder: Path, progress: ProgressFactory) -> None:
+    """Train in this process, and if it is the first of several or the only one, complete the run folder."""
+    source = data.source
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     base, tokenizer = load_base(config.base, dtype)
     torch.manual_seed(config.seed)  # fresh patch and LoRA weights
     model = PatchedVideoLLM(base, patch_config(config, source), config.execution)
     dataset = FeatureDataset(
-        usable, source, tokenizer, base.config.video_token_id, config.newline, for_training=True
+        data.usable, source, tokenizer, base.config.video_token_id, config.newline, for_training=True
     )
-    temporary = config.out.with_name(f".{config.out.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     started = time.monotonic()
-    channels = "+".join(config.channels) or "lora only"
-    with progress(f"train {channels}") as stage:
-        log = _fit(model, dataset, tokenizer, config, temporary, stage)
+    with progress(_label(config)) as stage:
+        log, is_first = _fit(model, dataset, tokenizer, config, folder, stage)
+    if not is_first:
+        return
     losses = log.losses
     lineage = {**source.identity(), "run": config.out.name, "base": config.base}
     licences = {channel: features.record.licence for channel, features in source.side.items()}
-    model.save_pretrained(temporary / PATCH_FOLDER, lineage, licences)
+    model.save_pretrained(folder / PATCH_FOLDER, lineage, licences)
     report = TrainReport(
         run=config.out,
         snapshot=source.version,
-        coverage=coverage,
+        coverage=data.coverage,
         num_trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         steps=losses[-1][0],
         seconds=time.monotonic() - started,
         losses=tuple(losses),
     )
-    write_curves(log.entries, temporary / "curves.png", channels)
-    write_items(temporary / ITEMS_FILE, usable)
+    write_curves(log.entries, folder / "curves.png", "+".join(config.channels) or "lora only")
+    write_items(folder / ITEMS_FILE, data.usable)
     run = {
         "config": config.model_dump(mode="json"),
         "base_fingerprint": model.base_fingerprint,
         **source.identity(),
-        **training_lineage(config, source, usable),
-        "patch": patch_hashes(temporary / PATCH_FOLDER),
+        **training_lineage(config, source, data.usable),
+        "patch": patch_hashes(folder / PATCH_FOLDER),
         "code": code_versions(),
         "report": report.model_dump(mode="json"),
     }
-    (temporary / RUN_FILE).write_text(json.dumps(run, indent=1) + "\n")
-    temporary.rename(config.out)
-    return report
+    shutil.rmtree(folder / TRAINER_FOLDER, ignore_errors=True)
+    finish(folder, config.out, run)
+
+
+def _label(config: TrainConfig) -> str:
+    return f"train {'+'.join(config.channels) or 'lora only'}"
 
 
 def patch_config(config: TrainConfig, source: FeatureSource) -> PatchConfig:
@@ -147,30 +229,6 @@ def patch_config(config: TrainConfig, source: FeatureSource) -> PatchConfig:
     )
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The content of a finished run's `run.json`. Raises RunError where there is none."""
-    try:
-        content: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{folder} is no finished run (no readable {RUN_FILE}); train one with `pave train`"
-        ) from error
-    return content
-
-
-def code_versions() -> dict[str, str | None]:
-    """Versions of the packages that make the numbers, and the git revision where the code is a checkout."""
-    versions: dict[str, str | None] = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        versions["git_revision"] = None  # an installed wheel
-    else:
-        versions["git_revision"] = found.stdout.strip()
-    return versions
-
-
 def _fit(
     model: PatchedVideoLLM,
     dataset: FeatureDataset,
@@ -178,14 +236,51 @@ def _fit(
     config: TrainConfig,
     folder: Path,
     stage: Progress,
-) -> TrainingLog:
-    """Run the Trainer and return its log."""
+) -> tuple[TrainingLog, bool]:
+    """Run the Trainer, from the last checkpoint on; its log, and whether this is the first process."""
+    arguments = training_arguments(config, folder)
+    log = TrainingLog(folder / "metrics.jsonl", stage)
+    event_files = [EventFiles(folder / "tensorboard")] if EVENT_FILES in config.trackers else []
+    trainer = PatchTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=MaskedRepeats(dataset),
+        data_collator=Collator(
+            tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
+        ),
+        callbacks=[log, *event_files],
+        patch_learning_rate=config.patch_learning_rate,
+        lora_learning_rate=config.lora_learning_rate,
+        lengths=dataset.lengths() if config.group_by_length else None,
+        group_size=config.batch_size,  # of one process or several: all step on the same examples
+        prefetch=config.prefetch,
+    )
+    trainer.remove_callback(_printer())
+    if arguments.process_index:
+        torch.manual_seed(config.seed + arguments.process_index)  # dropout of its own; DDP copies the weights
+    checkpoint = _common_checkpoint(folder, arguments)
+    if checkpoint is not None and _is_last(checkpoint):
+        # the Trainer would train one step more
+        trainer._load_from_checkpoint(str(checkpoint))
+        log.entries = read_log(folder / "metrics.jsonl")
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return log, trainer.is_world_process_zero()
+
+
+def training_arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
+    """The Trainer's arguments in this process, which joins the others where torchrun has started several."""
+    batch_size, accumulation = config.share
+    on_gpu = torch.cuda.is_available()
     arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(folder / TRAINER_FOLDER),
+        use_cpu=not on_gpu,
+        ddp_backend=None if config.num_processes == 1 else "nccl" if on_gpu else "gloo",
+        ddp_find_unused_parameters=True,  # a batch without a channel leaves that one's out
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
         learning_rate=config.learning_rate,
         weight_decay=0.0,
         lr_scheduler_type="cosine",
@@ -195,35 +290,36 @@ def _fit(
         seed=config.seed,
         dataloader_num_workers=config.loader_workers,
         dataloader_prefetch_factor=max(config.prefetch, 1) if config.loader_workers else None,
-        accelerator_config={"non_blocking": torch.cuda.is_available()},  # copies pinned batches aside
-        dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"non_blocking": on_gpu},  # copies pinned batches aside
+        dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         logging_steps=config.log_every,
         logging_first_step=True,
-        save_strategy="no",
+        save_strategy="no" if config.save_every is None else "steps",
+        save_steps=config.save_every or 0,
         report_to=[name for name in config.trackers if name != EVENT_FILES],
         disable_tqdm=True,
         log_level="error",
     )
-    log = TrainingLog(folder / "metrics.jsonl", stage)
-    event_files = [EventFiles(folder / "tensorboard")] if EVENT_FILES in config.trackers else []
-    trainer = PatchTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=Collator(
-            tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
-        ),
-        callbacks=[log, *event_files],
-        patch_learning_rate=config.patch_learning_rate,
-        lora_learning_rate=config.lora_learning_rate,
-        lengths=dataset.lengths() if config.group_by_length else None,
-        prefetch=config.prefetch,
-    )
-    trainer.remove_callback(_printer())
-    trainer.train()
-    shutil.rmtree(folder / "trainer", ignore_errors=True)
-    return log
+    # With one process on several GPUs the Trainer would multiply the batch and use them all, slowly.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _common_checkpoint(folder: Path, arguments: TrainingArguments) -> Path | None:
+    """The last checkpoint as the first process sees it: a shared file system may show others an older state."""
+    checkpoint = last_checkpoint(folder)
+    if arguments.world_size == 1:
+        return checkpoint
+    step = torch.tensor(checkpoint_step(checkpoint), device=arguments.device)
+    torch.distributed.broadcast(step, 0)
+    return None if step.item() == 0 else checkpoint_path(folder, int(step.item()))
+
+
+def _is_last(checkpoint: Path) -> bool:
+    """Whether it is that of the last step."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return bool(state.global_step >= state.max_steps)
 
 
 def _printer() -> type[TrainerCallback]:

@@ -19,7 +19,7 @@ from pipelines.config import PrepareConfig, TrainConfig, load_yaml
 from pipelines.errors import PipelineError
 from pipelines.extract_settings import extract_settings, random_channels, together_settings
 from pipelines.manifest import MANIFEST, prepare
-from pipelines.train import read_run
+from pipelines.run_folder import read_run
 from store import Features, FeatureSetRecord, FeatureStore, TensorLayout
 from tasks import task_module
 
