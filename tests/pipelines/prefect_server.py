@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -83,14 +84,12 @@ class Server:
         request = urllib.request.Request(
             f"{self.api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text = answer.read()
+        text = _body(request)
         return json.loads(text) if text else None
 
     def get(self, path: str) -> Any:
         """GET from the API."""
-        with urllib.request.urlopen(f"{self.api}{path}", timeout=30) as answer:
-            return json.load(answer)
+        return json.loads(_body(urllib.request.Request(f"{self.api}{path}")))
 
     def deploy(self, flow: str, entrypoint: Path, pool: str, folder: Path) -> str:
         """The id of a deployment of a flow of a file, `FILE.py:FUNCTION`, of which one run may run at a time."""
@@ -117,6 +116,19 @@ class Server:
         """The state of a run."""
         found: dict[str, Any] = self.get(f"/flow_runs/{run}")["state"]
         return found
+
+
+def _body(request: urllib.request.Request) -> bytes:
+    """What the server answers; it is asked again when its database is busy, as Prefect's own client does."""
+    for _ in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+        time.sleep(1)
+    raise AssertionError(f"{request.full_url} stays unavailable")
 
 
 @contextmanager

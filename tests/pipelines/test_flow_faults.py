@@ -70,7 +70,8 @@ class Faults:
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
+def faults(tmp_path_factory: pytest.TempPathFactory, running_ray: str) -> Iterator[Faults]:
+    assert running_ray  # has set what it takes to connect to it in this environment
     home = tmp_path_factory.mktemp("prefect")
     server = Server(home)
     server.environment |= {"PYTHONPATH": f"{HERE}:{ROOT}", NOT_NICE[0]: NOT_NICE[1]}
@@ -145,7 +146,7 @@ def test_a_killed_flow_frees_its_slot_and_a_killed_ray_ends_the_next_run(
     (tmp_path / "000001.mp4").touch()  # no worker dies here
     first = faults.start(media, tmp_path, seconds=1)
     faults.until_done(tmp_path, 1, first)
-    second = faults.start(media, tmp_path, seconds=1)
+    second = faults.start(media, tmp_path, seconds=3)
     faults.until(lambda: faults.server.state(second)["name"] == "AwaitingConcurrencySlot")
     kill(first, b"prefect.engine")
     assert "SIGKILL" in faults.wait(first, "Crashed")
