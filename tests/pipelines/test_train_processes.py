@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,10 @@ from pipelines.config import TrainConfig
 from pipelines.errors import TrainingProcessError
 from pipelines.masked_repeats import FilledOrder
 from pipelines.progress import Silent
+from pipelines.run_folder import read_run
 from pipelines.train import train
 from pipelines.training_order import TrainingOrder
+from store import FeatureStore
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,24 @@ def test_an_epoch_is_filled_up_with_repeats() -> None:
     positions = list(order)
     assert list(FilledOrder(order, 4)) == [*positions, *(-1 - at for at in positions[:3])]
     assert list(FilledOrder(order, 5)) == positions
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one_process_does(world: Path, tmp_path: Path) -> None:
+    """Both on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pinned = {"data": {"snapshot": FeatureStore.open(world / "store").snapshot().version}, "max_steps": 4}
+    one = train(training(world, tmp_path / "one", **pinned))
+    nodes = []
+    for rank in range(2):
+        recipe = tmp_path / f"node{rank}.yaml"
+        settings = {"nodes": 2, "node_rank": rank, "rendezvous": f"127.0.0.1:{port}"}
+        recipe.write_text(training(world, tmp_path / "two", **pinned, **settings).model_dump_json())
+        nodes.append(start_pave(tmp_path, "train", recipe))
+    printed = [node.communicate(timeout=120) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    assert all("for 4 steps" in output for output, _ in printed)
+    losses = read_run(tmp_path / "two")["report"]["losses"]
+    assert [loss for _, loss in losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
