@@ -21,7 +21,14 @@ def test_prepare_extract_train_evaluate_and_promote(server: Server, tmp_path: Pa
     store, manifest = str(tmp_path / "store"), str(tmp_path / "manifest")
     data = {"store": store, "instructions": f"{manifest}/instructions.parquet", "split": "train"}
     source = {"task": "sidecue", "root": str(tmp_path / "world"), "out": manifest}
-    audio = {"weights": "random:0", "embed_dim": 64, "num_blocks": 2, "num_heads": 4, "out_dim": 64, "stream": 0}
+    audio = {
+        "weights": "random:0",
+        "embed_dim": 64,
+        "num_blocks": 2,
+        "num_heads": 4,
+        "out_dim": 64,
+        "stream": 0,
+    }
     encoders = {"audio": audio, "frames": {"base": base, "num_frames": 4}}
     training: dict[str, Any] = {
         "base": base,
@@ -34,7 +41,9 @@ def test_prepare_extract_train_evaluate_and_promote(server: Server, tmp_path: Pa
     steps: dict[str, dict[str, Any]] = {
         "prepare": source,
         "extract-all": {
-            "extractions": [{"manifest": f"{manifest}/manifest.parquet", "store": store, "channels": encoders}]
+            "extractions": [
+                {"manifest": f"{manifest}/manifest.parquet", "store": store, "channels": encoders}
+            ]
         },
         "train": training,
         "evaluate": {
