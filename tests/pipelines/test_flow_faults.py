@@ -19,6 +19,7 @@ from prefect_server import Server, kill_all_with, processes_with, running
 from small_disk import run_on_a_small_disk, way_in
 
 from store import FeatureStore
+from store.errors import StoreNotFoundError
 from tasks import sidecue
 
 HERE = Path(__file__).parent
@@ -102,13 +103,11 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def done(folder: Path) -> int:
     """Samples with features so far."""
-    if not (folder / "store" / "feature_sets").exists():
+    try:
+        store = FeatureStore.open(folder / "store", create=False)
+    except StoreNotFoundError:  # not yet
         return 0
-    (count,) = (
-        FeatureStore.open(folder / "store", create=False)
-        .query("SELECT count(*) AS n FROM features")
-        .to_pylist()
-    )
+    (count,) = store.query("SELECT count(*) AS n FROM features").to_pylist()
     return int(count["n"])
 
 
