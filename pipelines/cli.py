@@ -18,12 +18,12 @@ from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
 from pipelines.doctor_command import doctor
 from pipelines.evaluate_command import evaluate
+from pipelines.flow_run_command import run
 from pipelines.patches_command import patches
 from pipelines.plan_command import plan
 from pipelines.profile_command import profile
 from pipelines.recipes_command import recipes
 from pipelines.retrain_command import retrain
-from pipelines.run_command import run
 from pipelines.store_commands import store
 from pipelines.tasks_command import tasks
 from pipelines.up_command import down, status, up

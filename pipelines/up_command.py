@@ -21,7 +21,7 @@ home_option = click.option(
 @home_option
 def up(port: int, home: Path) -> None:
     """Start a Prefect server, this checkout's deployments and a worker; what runs already is left alone."""
-    from pipelines.local_server import LocalServer
+    from pipelines.flow_server import LocalServer
 
     server = LocalServer(home)
     server.up(port, lambda line: click.echo(line, err=True))
@@ -34,7 +34,7 @@ def up(port: int, home: Path) -> None:
 @home_option
 def down(home: Path) -> None:
     """End the server, its worker and the runs; the database stays, and so does what runs have finished."""
-    from pipelines.local_server import LocalServer
+    from pipelines.flow_server import LocalServer
 
     LocalServer(home).down(click.echo)
 
@@ -43,7 +43,7 @@ def down(home: Path) -> None:
 @home_option
 def status(home: Path) -> None:
     """Tell what of the server runs; exit code 1 when not all does."""
-    from pipelines.local_server import LocalServer
+    from pipelines.flow_server import LocalServer
 
     server = LocalServer(home)
     answers, worker = server.answers(), server.has_worker()

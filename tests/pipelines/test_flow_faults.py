@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 CLIPS = 12
 SECONDS = 180  # until something has happened on a busy machine
 
+pytestmark = pytest.mark.slow  # minutes each
+
 
 @dataclass
 class Faults:

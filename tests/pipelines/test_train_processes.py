@@ -78,6 +78,7 @@ def test_an_error_of_a_process_is_the_error_of_the_training(world: Path, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_killed_processes_are_told_and_none_outlives_its_parent(world: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     config = training(world, tmp_path / "run", processes=2, max_steps=100000, save_every=5)

@@ -10,8 +10,8 @@ from pave_process import ROOT, invoke
 from prefect_server import kill_all_with
 
 from pipelines.errors import PipelineError, ServerError
-from pipelines.local_server import MARK, LocalServer
-from pipelines.run_command import run_settings
+from pipelines.flow_run_command import run_settings
+from pipelines.flow_server import MARK, LocalServer
 from tasks import sidecue
 
 

@@ -33,7 +33,7 @@ _POLL_SECONDS = 1.0
 def run(flow: str, params: tuple[str, ...], watch: bool, home: Path) -> None:
     """Run FLOW, such as extract-audio, as its deployment on the server of `pave up`, or of PREFECT_API_URL."""
     from pipelines.errors import ServerError
-    from pipelines.local_server import LocalServer
+    from pipelines.flow_server import LocalServer
 
     if "PREFECT_API_URL" not in os.environ:
         server = LocalServer(home)
