@@ -31,7 +31,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 MARK = "PAVE_SERVER_HOME"
 POOL = "pave"
 HEARTBEAT_SECONDS = 30  # of a run; the least that Prefect takes
-_SILENT_BEATS = 10  # that a run misses before it counts as crashed; a server that is away for less ends no live run
+_SILENT_BEATS = (
+    10  # that a run misses before it counts as crashed; a server that is away for less ends no live run
+)
 _START_SECONDS = 120.0
 _END_SECONDS = 15.0  # for processes to end by themselves
 
