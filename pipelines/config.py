@@ -375,6 +375,12 @@ class TrainConfig(Settings):
         return {**values, "features": {**features, "frames": frames}}
 
 
+# Settings of a training that change no weight: names, places, and where and how fast.
+WITHOUT_EFFECT = frozenset(
+    {"name", "task", "features", "out", "published", "trackers", "loader_workers", "prefetch"}
+    | {"log_every", "save_every", "processes", "nodes", "node_rank", "rendezvous"}
+)
+
 Alteration: TypeAlias = Literal["zeroed", "shuffled", "shifted"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.evaluate import PREDICTIONS_FILE
+from pipelines.prediction_file import PREDICTIONS_FILE
 from pipelines.train import TrainReport
 
 NUM_EXAMPLES = 3

@@ -39,14 +39,12 @@ from pipelines.feature_dataset import (
     with_features,
 )
 from pipelines.lineage import file_hash, patch_hashes, used_items, used_media
-from pipelines.prediction_file import SCORES_FILE
+from pipelines.prediction_file import PREDICTIONS_FILE, SCORES_FILE
 from pipelines.predictions import scored_predictions, write_predictions
 from pipelines.progress import ProgressFactory, silent
 from pipelines.run_folder import PATCH_FOLDER, RUN_FILE, code_versions, read_run
 from pipelines.score_rows import beside_published, denominator_rule, score_rows
 from tasks import TASKS, exact_answers, task_module
-
-PREDICTIONS_FILE = "predictions.jsonl"
 
 
 @dataclass(frozen=True)

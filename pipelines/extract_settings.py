@@ -1,6 +1,6 @@
 """The settings of `pave extract`, of one channel or several, from a recipe and options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,21 @@ def random_channels(encoders: Mapping[str, BaseModel]) -> list[str]:
     return [channel for channel, encoder in encoders.items() if getattr(encoder, "seed", None) is not None]
 
 
+def without_replaced_media(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """`values` without their media and the dataset's name, where a setting in `given` names others."""
+    if not {*_SOURCES, "task"} & {*given}:
+        return dict(values)
+    return {
+        name: value for name, value in values.items() if name not in (*_SOURCES, "task", "root", "dataset")
+    }
+
+
 def _sorted_options(
     channels: Sequence[str], recipe: Path | None, options: Mapping[str, Any], assignments: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any], Sequence[str]]:
     """The settings of recipe and options that are no encoder's, those that are, and the assignments."""
     values = _recipe_settings(channels, recipe) if recipe is not None else {}
-    if options.keys() & set(_SOURCES):
-        values = {name: value for name, value in values.items() if name not in (*_SOURCES, "dataset")}
+    values = without_replaced_media(values, options)
     encoder: dict[str, Any] = {}
     for name, value in options.items():
         if name in _ENCODER_OPTIONS:

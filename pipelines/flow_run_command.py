@@ -69,12 +69,13 @@ def run_settings(flow: str, defaults: dict[str, Any], params: tuple[str, ...]) -
     """
     from pipelines.config import checked
     from pipelines.errors import ServerError
+    from pipelines.extract_settings import without_replaced_media
     from pipelines.setting_overrides import override
 
     flows = _flows()
     if flow not in flows:
         raise ServerError(f"there is no flow {flow!r}; flows are {', '.join(sorted(flows))}")
-    values = override(defaults, params)
+    values = override(without_replaced_media(defaults, [param.partition("=")[0] for param in params]), params)
     checked(flows[flow], values, f"pave run {flow}")
     return values
 

@@ -3,6 +3,7 @@
     HOME/prefect/       Prefect's own home: database, settings
     HOME/server.log, HOME/worker.log
     HOME/port           of the server
+    HOME/deployed       hash of the prefect.yaml that was deployed last, and of which checkout
 
 The processes are told apart from all others by a variable in their environment, which runs of the worker inherit; no
 file with process ids can be stale.
@@ -10,6 +11,7 @@ file with process ids can be stale.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -76,9 +78,7 @@ class LocalServer:
             say(f"the server runs already: {self.url}")
         else:
             self._start_server(port, say)
-        say("deployments of prefect.yaml ...")
-        self._prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-        self._prefect("deploy", "--all")
+        self._deploy(say)
         self._crash_silent_runs()
         if self.has_worker():
             say("the worker runs already")
@@ -129,6 +129,18 @@ class LocalServer:
             if process.poll() is not None or time.monotonic() > end:
                 raise ServerError(f"the Prefect server did not start; see {self.home / 'server.log'}")
             time.sleep(0.3)
+
+    def _deploy(self, say: Callable[[str], None]) -> None:
+        """Deploy a new prefect.yaml; an unchanged one would only pause the schedules that were turned on."""
+        declared = hashlib.sha256((CHECKOUT / "prefect.yaml").read_bytes()).hexdigest()
+        wanted, note = f"{declared} {CHECKOUT}\n", self.home / "deployed"
+        if note.exists() and note.read_text() == wanted:
+            say("the deployments are those of prefect.yaml already")
+            return
+        say("deployments of prefect.yaml ...")
+        self._prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+        self._prefect("deploy", "--all")
+        note.write_text(wanted)
 
     def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:

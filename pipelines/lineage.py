@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.config import Settings, TrainConfig
+from pipelines.config import WITHOUT_EFFECT, Settings, TrainConfig
 from pipelines.errors import RunError
 from pipelines.feature_dataset import FeatureSource
 from store import FeatureSetRecord, FeatureStore
@@ -29,11 +29,8 @@ _ITEMS_SCHEMA = pa.schema(
 )
 _COLUMN_NAMES = tuple(column.name for column in fields(Instruction))
 _column_values = attrgetter(*_COLUMN_NAMES)
-# Settings that do not change what is learned: names, places, and where and how fast.
-_NOT_IDENTITY = frozenset(
-    {"name", "task", "out", "features", "published", "loader_workers", "log_every", "execution"}
-    | {"processes", "nodes", "node_rank", "rendezvous", "save_every", "trackers", "prefetch"}
-)
+# Kernels of the patch do not change what is learned, although their sums are rounded in another order.
+_NOT_IDENTITY = WITHOUT_EFFECT | {"execution"}
 SampleRow: TypeAlias = tuple[str, str | None, int, int]
 _NOT_DATA_IDENTITY = frozenset({"store", "instructions", "snapshot", "fingerprints", "max_missing_fraction"})
 

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pipelines.compare_command import compare_predictions
 from pipelines.config import Alteration, EvaluateConfig, Settings
 from pipelines.errors import PipelineError, RunError
-from pipelines.evaluate import PREDICTIONS_FILE, evaluate
+from pipelines.evaluate import evaluate
 from pipelines.evaluate_report import EvaluateReport
 from pipelines.meter_plot import write_meter_plot
+from pipelines.paired_comparison import compare_predictions
 from pipelines.plain_table import plain_table
-from pipelines.prediction_file import SCORES_FILE, read_predictions
+from pipelines.prediction_file import PREDICTIONS_FILE, SCORES_FILE, read_predictions
 from pipelines.progress import ProgressFactory, silent
 from pipelines.run_folder import read_run
 

@@ -10,7 +10,6 @@ So a killed writer leaves an event that is complete, or none.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import RegistryError
 from pipelines.patch_events import Kind, PatchEvent, PatchScore, PatchStates, patch_states
+from pipelines.process_lock import lock_or_raise
 from store.durable import sync_path
 
 EVENTS = "events"
@@ -102,12 +102,8 @@ class PatchRegistry:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RegistryError(
-                    f"another retraining is at work with {self.folder}; wait for its end, or end it"
-                ) from error
+            told = f"another retraining is at work with {self.folder}; wait for its end, or end it"
+            lock_or_raise(descriptor, RegistryError(told))
             yield
         finally:
             os.close(descriptor)

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.errors import PipelineError
 
 SCORES_FILE = "scores.json"
+PREDICTIONS_FILE = "predictions.jsonl"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.prediction_file import SCORES_FILE
+
 MOST_IDS = 5  # sample ids shown of one reason
 MOST_ROWS = 200
 
@@ -26,7 +28,7 @@ def report_places(report: BaseModel) -> dict[str, str]:
     for part in (report, *getattr(report, "reports", ())):
         for name, value in part:
             if isinstance(value, Path):
-                scores = value / "scores.json"
+                scores = value / SCORES_FILE
                 places[name] = (scores if scores.is_file() else value).absolute().as_uri()
             elif name == "store" and isinstance(value, str):
                 places[name] = value if "://" in value else Path(value).absolute().as_uri()

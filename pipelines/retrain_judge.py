@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.compare_command import compare_predictions
 from pipelines.config import DataConfig, EvaluateConfig
 from pipelines.errors import PipelineError
-from pipelines.evaluate import PREDICTIONS_FILE, evaluate
+from pipelines.evaluate import evaluate
 from pipelines.feature_dataset import read_instructions
 from pipelines.lineage import used_items
+from pipelines.paired_comparison import compare_predictions
 from pipelines.patch_events import KnownPatch
-from pipelines.prediction_file import SCORES_FILE, read_predictions
+from pipelines.prediction_file import PREDICTIONS_FILE, SCORES_FILE, read_predictions
 from pipelines.progress import ProgressFactory
 from pipelines.retrain_config import RetrainConfig
 from pipelines.retrain_report import Verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RunError
+from pipelines.process_lock import lock_or_raise
 
 RUN_FILE = "run.json"
 PATCH_FOLDER = "patch"
@@ -43,19 +43,15 @@ def locked_part_folder(out: Path) -> Iterator[Path]:
     path = folder / LOCK_FILE
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"another process is training into {out} right now; wait for it, or choose another folder"
-            ) from error
+        told = f"another process is training into {out} right now; wait for it, or choose another folder"
+        lock_or_raise(lock, RunError(told))
         check_new(out)  # it may have been finished since
         if not path.exists() or os.fstat(lock).st_ino != path.stat().st_ino:
             raise RunError(f"another process has just given up training into {out}; run the command again")
         try:
             yield folder
         finally:
-            if [entry.name for entry in folder.iterdir()] == [LOCK_FILE] if folder.exists() else False:
+            if folder.exists() and [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
                 path.unlink()
                 with suppress(OSError):  # another process has begun
                     folder.rmdir()

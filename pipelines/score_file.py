@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import PipelineError, RunError
-from pipelines.prediction_file import SCORES_FILE
+from pipelines.prediction_file import PREDICTIONS_FILE, SCORES_FILE
 from pipelines.run_folder import read_run
 
-_PREDICTIONS = "predictions.jsonl"
 _FIELDS = {"config", "report", "base", "snapshot", "feature_sets", "code"}
 
 
@@ -27,7 +26,7 @@ class ScoreFile:
     @property
     def predictions(self) -> Path:
         """The answered items, which are beside it."""
-        return self.path.with_name(_PREDICTIONS)
+        return self.path.with_name(PREDICTIONS_FILE)
 
 
 def read_score(path: Path) -> ScoreFile:

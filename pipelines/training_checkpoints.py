@@ -21,19 +21,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipelines.config import Settings, TrainConfig
+from pipelines.config import WITHOUT_EFFECT, Settings, TrainConfig
 from pipelines.errors import RunError
+from pipelines.setting_differences import differences
 from tasks.instruction import Instruction
 
 TRAINING_FILE = "training.json"
 TRAINER_FOLDER = "trainer"
 COMPLETE_FILE = "complete.json"
 _PREFIX = "checkpoint-"
-# Settings that change no weight: a training may go on with others.
-_FREE = (
-    *("name", "task", "features", "out", "published", "trackers", "loader_workers", "prefetch"),
-    *("log_every", "save_every", "processes", "nodes", "node_rank", "rendezvous"),
-)
 # Packages that make the numbers of a training.
 _PACKAGES = ("pave-video", "torch", "transformers", "peft", "accelerate")
 
@@ -59,7 +55,9 @@ def identity_of(
     digest = hashlib.sha256()
     for item in instructions:
         digest.update(repr(item).encode())
-    values = {name: value for name, value in config.model_dump(mode="json").items() if name not in _FREE}
+    values = {
+        name: value for name, value in config.model_dump(mode="json").items() if name not in WITHOUT_EFFECT
+    }
     del values["data"]["snapshot"]  # the version that it was, or is now, stands beside
     return TrainingIdentity(
         config=values,
@@ -90,7 +88,10 @@ def begin_or_go_on(folder: Path, identity: TrainingIdentity) -> None:
     """
     before = read_identity(folder)
     if before is not None and before != identity and last_checkpoint(folder) is not None:
-        differing = ", ".join(_differences(before.model_dump(), identity.model_dump()))
+        differing = ", ".join(
+            f"{name.removeprefix('config.')} (was {was!r}, is {now!r})"
+            for name, was, now in differences(before.model_dump(), identity.model_dump())
+        )
         raise RunError(
             f"{folder} holds checkpoints of a training that was not finished and differs in {differing}; "
             "choose another folder for this run, or remove that one"
@@ -154,17 +155,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """`name (before, now after)` of each value that differs."""
-    if before == now:
-        return []
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        return [
-            text
-            for key in keys
-            for text in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [f"{name.removeprefix('config.')} (was {before!r}, is {now!r})"]

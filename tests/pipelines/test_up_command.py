@@ -34,6 +34,7 @@ def test_up_run_and_down(tmp_path: Path) -> None:
         assert f"http://127.0.0.1:{port}" in up.stdout
         again = pave("up", "--port", port, "--home", home)
         assert "the server runs already" in again.stderr
+        assert "the deployments are those of prefect.yaml already" in again.stderr
         assert "the worker runs already" in again.stderr
         assert pave("status", "--home", home).returncode == 0
 
@@ -66,6 +67,10 @@ def test_settings_go_into_those_of_the_deployment() -> None:
         "videos": "data/videos",
         "store": "/s",
         "encoder": {"weights": "random:3"},
+    }
+    assert run_settings("extract-audio", defaults, ("manifest=/m",)) == {
+        "store": "data/store",
+        "manifest": "/m",
     }
     with pytest.raises(PipelineError, match=r"pave run extract-audio: .*weight.*not permitted"):
         run_settings("extract-audio", defaults, ("encoder.weight=x",))
