@@ -35,7 +35,7 @@ from pipelines.base_model import hide_weight_bars
 from pipelines.config import Settings
 from pipelines.progress import Progress, ProgressFactory, silent
 from tasks.instruction import Instruction
-from tasks.sidecue import SIDE_CHANNEL, WORDINGS
+from tasks.sidecue import QUESTIONS
 
 PAD = "<|endoftext|>"
 VIDEO = "<video>"
@@ -66,7 +66,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     texts = [
         SYSTEM_PROMPT,
         "system\nuser\nassistant\n",
-        *(text for kind in WORDINGS.values() for text in kind),
+        *(text for question in QUESTIONS.values() for text in question.wordings),
     ]
     trainer = trainers.BpeTrainer(
         vocab_size=600,
@@ -92,7 +92,7 @@ def train_base(
     """
     questions = defaultdict(list)
     for item in instructions:
-        if SIDE_CHANNEL[item.question_type] is None:
+        if not QUESTIONS[item.question_type].channels:
             questions[item.sample_id].append(item)
     sample_ids = sorted(questions)
     pixels = _read_pixels([clips[sample_id] for sample_id in sample_ids], sample_ids, config, progress)

@@ -1,19 +1,10 @@
-"""SideCue: a generated dataset whose answers exist only in a side channel.
+"""SideCue: a generated dataset of real files whose answers exist only in a side channel.
 
-One clip is a world drawn from the seed: a scene whose background colour changes every second or so, one to
-four moving shapes of one kind, and a soundtrack of quiet noise with one short tone. Three kinds of question:
+It has several worlds, each a kind of clip with questions whose answers a video model cannot see, and with video-only
+questions for control. `QUESTIONS` lists them all; the file of a world says why its video does not tell the answer.
 
-* ``tone_colour`` (side channel ``audio``): which colour was on screen when the tone sounded? Four colours.
-* ``shape_count`` and ``shape_kind`` (video only): how many shapes are there, and which kind?
-* ``end_colour`` (video only): which colour is on screen at the end?
-
-Why the video alone cannot answer ``tone_colour``: the whole visible world is drawn first, with each of the four
-colours present; then the answer is drawn uniformly from the four colours and the tone is put into a segment of
-that colour. So P(answer | video) = 1/4 for every video. The length of a clip is drawn with the video, and file
-names are running numbers, so neither tells anything.
-
-Files under the root: ``<split>/<number>.mp4`` (H.264 + AAC), ``annotations/<split>.json`` (questions and answers),
-``truth/<split>.json`` (segments and the moment of the tone, for tests and for people; no pipeline reads it).
+Files under the root: the clips where their world puts them (``media`` in the annotations), ``annotations/<split>.json``
+(questions and answers), ``truth/<split>.json`` (all that was drawn, for tests and for people; no pipeline reads it).
 The same seed gives the same bytes.
 """
 
@@ -26,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,74 +28,68 @@ from tasks.exact_answers import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from tasks.exact_answers import TO_PERCENT as TO_PERCENT
 from tasks.exact_answers import score as score
 from tasks.instruction import Instruction, TaskError, TaskSample
-from tasks.sidecue_rendering import render_frames, render_sound, write_video
-from tasks.sidecue_world import Clip, draw_clip
+from tasks.sidecue_tones import TONES
+from tasks.sidecue_world import Clip, Question, World
 
 DATASET = "sidecue"
-CHANNELS = ("audio",)
 SOURCE = "generated: pave sidecue make"
 LICENCE = "Apache-2.0, as PAVE's code"
 
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "tone_colour": (
-        "Which colour was on screen when the tone sounded?",
-        "What was the background colour at the moment of the beep?",
-        "When you hear the tone, which colour do you see?",
-    ),
-    "shape_count": ("How many shapes are there?", "What is the number of moving shapes?"),
-    "shape_kind": ("Which shape is moving?", "What kind of shape do you see?"),
-    "end_colour": ("Which colour is on screen at the end?", "What is the last background colour?"),
-    "border_colour": (
-        "Which colour was on screen when the white border appeared?",
-        "What was the background colour at the moment of the white border?",
-        "When you see the white border, which colour do you see?",
-    ),
+WorldName = Literal["tones", "melodies", "flashes", "takes", "rooms"]
+WORLDS: dict[WorldName, World] = {"tones": TONES}
+QUESTIONS: dict[str, Question] = {
+    question_type: question
+    for world in WORLDS.values()
+    for question_type, question in world.questions.items()
 }
-CHANCE: dict[str, float] = dict.fromkeys(WORDINGS, 0.25)
-SIDE_CHANNEL: dict[str, str | None] = {
-    "tone_colour": "audio",
-    "shape_count": None,
-    "shape_kind": None,
-    "end_colour": None,
-    "border_colour": None,
-}
+CHANNELS = tuple({channel: None for world in WORLDS.values() for channel in world.channels})
 
 
 class SideCueConfig(BaseModel):
-    """What to generate: the number of clips of each split, and the seed of the world."""
+    """What to generate: the worlds, the number of clips of each world in each split, and the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    splits: dict[str, int] = Field(default={"train": 1200, "test": 240}, description="split name -> clips")
+    splits: dict[str, int] = Field(
+        default={"train": 1200, "test": 240}, description="split name -> clips of each world"
+    )
     seed: int = Field(default=0, ge=0)
+    worlds: tuple[WorldName, ...] = Field(default=("tones",), min_length=1)
 
 
-def draw_clips(config: SideCueConfig, split: str) -> Iterator[Clip]:
-    """The clips of one split. Each clip has its own random stream, so a split can grow without changing."""
-    split_seed = int.from_bytes(split.encode(), "little") % 2**32
+def draw_clips(config: SideCueConfig, world: WorldName, split: str) -> Iterator[Clip]:
+    """The clips of one world in one split. Each has its own random stream, so a split can grow without changing."""
+    stream = [config.seed, int.from_bytes(split.encode(), "little") % 2**32]
+    if world != "tones":  # the first world had no name in its stream
+        stream.append(int.from_bytes(world.encode(), "little") % 2**32)
     for number in range(config.splits[split]):
-        yield draw_clip(number, split, np.random.default_rng([config.seed, split_seed, number]))
+        clip: Clip = WORLDS[world].draw(number, split, np.random.default_rng([*stream, number]))
+        yield clip
 
 
 def instructions(clip: Clip) -> list[Instruction]:
     """The clip's questions, each in one of its wordings (chosen by the clip's number)."""
-    return [
-        Instruction(
-            instruction_id=f"{clip.sample_id}/{question_type}",
-            sample_id=clip.sample_id,
-            dataset=DATASET,
-            split=clip.split,
-            question_type=question_type,
-            question=wordings[clip.number % len(wordings)],
-            answer=clip.answers[question_type],
-            chance=CHANCE[question_type],
+    asked = []
+    for question_type, answer in clip.answers.items():
+        question = QUESTIONS[question_type]
+        wording = question.wordings[clip.number % len(question.wordings)]
+        asked.append(
+            Instruction(
+                instruction_id=f"{clip.sample_id}/{question_type}",
+                sample_id=clip.sample_id,
+                dataset=DATASET,
+                split=clip.split,
+                question_type=question_type,
+                question=wording.format_map(clip.words),
+                answer=answer,
+                chance=question.chance,
+            )
         )
-        for question_type, wordings in WORDINGS.items()
-    ]
+    return asked
 
 
-def _write_clip(root: Path, clip: Clip) -> None:
-    write_video(root / clip.video, render_frames(clip), render_sound(clip))
+def _write_clip(root: Path, world: WorldName, clip: Clip) -> None:
+    WORLDS[world].write(root, clip)
 
 
 def make(
@@ -123,23 +109,26 @@ def make(
         if json.loads(marker.read_text()) != wanted:
             raise FileExistsError(f"{root} holds another SideCue world; choose another folder or remove it")
         return
-    clips = {split: list(draw_clips(config, split)) for split in config.splits}
-    total, done = sum(config.splits.values()), 0
-    for split in clips:
-        (root / split).mkdir(parents=True, exist_ok=True)
+    drawn = [
+        (world, clip)
+        for split in config.splits
+        for world in config.worlds
+        for clip in draw_clips(config, world, split)
+    ]
+    total, done = len(drawn), 0
     # Fresh processes: one that has decoded video before does not always encode to the same bytes.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
-        every_clip = [clip for split_clips in clips.values() for clip in split_clips]
-        for _ in pool.map(_write_clip, [root] * total, every_clip, chunksize=8):
+        for _ in pool.map(_write_clip, [root] * total, *zip(*drawn, strict=True), chunksize=8):
             done += 1
             if progress is not None:
                 progress(done, total)
-    for split, split_clips in clips.items():
+    for split in config.splits:
+        split_clips = [(world, clip) for world, clip in drawn if clip.split == split]
         annotations = [
             {
                 "sample_id": clip.sample_id,
-                "video": clip.video,
+                "media": dict(clip.media),
                 "questions": [
                     {
                         "id": item.instruction_id,
@@ -151,10 +140,14 @@ def make(
                     for item in instructions(clip)
                 ],
             }
-            for clip in split_clips
+            for _, clip in split_clips
+        ]
+        truth = [
+            {"sample_id": clip.sample_id, "world": world, **asdict(clip)}  # type: ignore[call-overload]
+            for world, clip in split_clips
         ]
         _write_json(root / "annotations" / f"{split}.json", annotations)
-        _write_json(root / "truth" / f"{split}.json", [asdict(clip) for clip in split_clips])
+        _write_json(root / "truth" / f"{split}.json", truth)
     _write_json(marker, wanted)
 
 
@@ -177,7 +170,7 @@ def load(root: Path) -> tuple[list[TaskSample], list[Instruction]]:
     for file in files:
         try:
             for entry in json.loads(file.read_text()):
-                samples.append(TaskSample(entry["sample_id"], file.stem, {"video": entry["video"]}))
+                samples.append(TaskSample(entry["sample_id"], file.stem, dict(entry["media"])))
                 questions += [
                     Instruction(
                         instruction_id=item["id"],

@@ -7,7 +7,7 @@ import numpy as np
 import small_media
 from small_scenes import room_scene, write_scene
 
-from tasks.sidecue_rendering import write_video
+from tasks.sidecue_video import write_video
 from tasks.sidecue_world import FPS, SAMPLE_RATE
 
 SECONDS, SIZE = 3, 64

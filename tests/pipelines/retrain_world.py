@@ -35,10 +35,10 @@ def show(world: Path, root: Path, shown: Mapping[str, int], answers: Mapping[str
     for split, count in shown.items():
         entries = json.loads((world / "annotations" / f"{split}.json").read_text())[:count]
         for entry in entries:
-            place = root / entry["video"]
+            place = root / entry["media"]["video"]
             place.parent.mkdir(parents=True, exist_ok=True)
             if not place.exists():
-                os.link(world / entry["video"], place)
+                os.link(world / entry["media"]["video"], place)
             entry["questions"] = [item for item in entry["questions"] if item["type"] == QUESTION]
             for item in entry["questions"]:
                 item["answer"] = (answers or {}).get(entry["sample_id"], item["answer"])

@@ -160,7 +160,11 @@ def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
     world, out = tmp_path / "world", tmp_path / "out"
     result = invoke("sidecue", "make", world, "--split", "train=2,test=1", "--seed", 4)
     assert result.stdout == f"3 clips in {world}\n"
-    assert json.loads((world / "sidecue.json").read_text()) == {"splits": {"train": 2, "test": 1}, "seed": 4}
+    assert json.loads((world / "sidecue.json").read_text()) == {
+        "splits": {"train": 2, "test": 1},
+        "seed": 4,
+        "worlds": ["tones"],
+    }
     other = invoke("sidecue", "make", world, "--split", "train=2,test=1", "--seed", 5)
     assert other.exit_code == 1
     assert other.stderr.startswith(f"error: {world} holds another SideCue world; ")

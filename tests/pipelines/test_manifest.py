@@ -125,7 +125,7 @@ def test_annotations_cannot_name_files_outside_of_their_root(tmp_path: Path, pat
     sidecue.make(world, sidecue.SideCueConfig(splits={"train": 1}), workers=1)
     annotations = world / "annotations" / "train.json"
     content = json.loads(annotations.read_text())
-    content[0]["video"] = path
+    content[0]["media"]["video"] = path
     annotations.write_text(json.dumps(content))
     with pytest.raises(ManifestError, match=r"train-000000: the media path .* leaves the media folder"):
         prepare(PrepareConfig(task="sidecue", root=world, out=tmp_path / "out"))

@@ -11,7 +11,7 @@ from pipelines.manifest import prepare, read_manifest
 from store import FeatureStore
 from tasks import avsd
 from tasks.instruction import AnnotationError
-from tasks.sidecue_rendering import write_video
+from tasks.sidecue_video import write_video
 from tasks.sidecue_world import FPS, FRAME_SIZE, SAMPLE_RATE
 
 

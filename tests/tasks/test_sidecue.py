@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tasks import sidecue, sidecue_world
+from tasks import sidecue, sidecue_sound, sidecue_tones, sidecue_world
 from tasks.instruction import TaskError
 
 SMALL = sidecue.SideCueConfig(splits={"train": 3, "test": 2}, seed=5)
@@ -55,9 +55,9 @@ def test_files_hold_what_the_truth_says(root: Path) -> None:
         half = sidecue_world.SAMPLE_RATE // 2
         energy = np.convolve(sound**2, np.ones(half), mode="valid")
         middle = (int(energy.argmax()) + half / 2) / sidecue_world.SAMPLE_RATE
-        assert abs(middle - (truth["tone_time"] + sidecue_world.TONE_SECONDS / 2)) < 0.15
+        assert abs(middle - (truth["tone_time"] + sidecue_sound.TONE_SECONDS / 2)) < 0.15
         # The colour at that moment, seen just inside the border, is the answer.
-        inside = (sidecue_world.BORDER_WIDTH + 2, sidecue_world.FRAME_SIZE // 2)
+        inside = (sidecue_tones.BORDER_WIDTH + 2, sidecue_world.FRAME_SIZE // 2)
         seen = frames[int(middle * sidecue_world.FPS)][inside].astype(int)
         nearest = min(
             sidecue_world.COLOURS, key=lambda name: int(abs(seen - sidecue_world.COLOURS[name]).sum())
@@ -67,12 +67,11 @@ def test_files_hold_what_the_truth_says(root: Path) -> None:
 
 def test_answers_are_balanced_and_independent_of_what_can_be_seen() -> None:
     config = sidecue.SideCueConfig(splits={"train": 4000}, seed=1)
-    clips = list(sidecue.draw_clips(config, "train"))
-    for question, wordings in sidecue.WORDINGS.items():
+    clips = list(sidecue.draw_clips(config, "tones", "train"))
+    for question in sidecue.WORLDS["tones"].questions:
         share = Counter(clip.answers[question] for clip in clips)
         assert all(abs(count / len(clips) - 0.25) < 0.03 for count in share.values()), question
         assert len(share) == 4
-        assert wordings
     # No guess from the video alone beats chance: not its most frequent, first, last or bordered colour.
     guesses = {
         "first": lambda clip: clip.segment_colours[0],
