@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
+CHANNELS ?= audio,dense,exo,depth3d
 
 # Progress of long steps shows at once, also when the output goes to a file.
 export PYTHONUNBUFFERED := 1
@@ -11,7 +12,7 @@ export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed
-	$(BIN)/pave demo --seed $(SEED)
+	$(BIN)/pave demo --seed $(SEED) --channels $(CHANNELS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -256,17 +256,20 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @pave.command()
 @click.option("--out", type=folder_option, help="Folder of the demo. [default: out/demo]")
 @click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
-@click.option("--train-clips", type=int, help="Clips to train on. [default: 1200]")
-@click.option("--test-clips", type=int, help="Held-out clips. [default: 240]")
-@click.option("--base-steps", type=int, help="Optimizer steps of the small base. [default: 240]")
+@click.option("--channels", help="Side channels, separated by commas. [default: audio,dense,exo,depth3d]")
+@click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 1200]")
+@click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 240]")
+@click.option("--base-steps", type=int, help="Optimizer steps of the base, for each channel. [default: 240]")
 @click.option("--patch-steps", type=int, help="Optimizer steps of the patch, and of its twin. [default: 400]")
-def demo(**options: Any) -> None:
-    """Everything on SideCue: data, base, features, patch and its LoRA-only twin, scores, report."""
+def demo(channels: str | None, **options: Any) -> None:
+    """Everything on SideCue: data, base, features, each channel's patch and its LoRA-only twin, scores, report."""
     from pipelines.config import DemoConfig, checked
     from pipelines.demo import demo as function
     from pipelines.progress import TerminalProgress
 
-    config = checked(DemoConfig, _given(options), "pave demo")
+    config = checked(
+        DemoConfig, _given({"channels": channels and channels.split(","), **options}), "pave demo"
+    )
     click.echo(function(config, TerminalProgress).summary())
 
 

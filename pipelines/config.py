@@ -425,14 +425,20 @@ class EvaluateConfig(Settings):
         return self
 
 
+DemoChannel = Literal["audio", "dense", "exo", "depth3d"]
+
+
 class DemoConfig(Settings):
     """The demo on SideCue."""
 
     out: Path = Path("out/demo")
+    channels: tuple[DemoChannel, ...] = Field(
+        default=("audio", "dense", "exo", "depth3d"), min_length=1, description="side channels, each once"
+    )
     seed: int = Field(default=0, ge=0)
-    train_clips: int = Field(default=1200, gt=0)
-    test_clips: int = Field(default=240, gt=0)
-    base_steps: int = Field(default=240, gt=0, description="optimizer steps of the small base")
+    train_clips: int = Field(default=1200, gt=0, description="of each channel")
+    test_clips: int = Field(default=240, gt=0, description="held out, of each channel")
+    base_steps: int = Field(default=240, gt=0, description="optimizer steps of the base, for each channel")
     patch_steps: int = Field(default=400, gt=0, description="optimizer steps of the patch, and of its twin")
 
 

@@ -1,7 +1,16 @@
 """The demo: the whole line from media files to a score, on a generated world, on a laptop.
 
-Make SideCue, train a small base on its video-only questions, extract `frames` and `audio`, train the audio patch
-and its LoRA-only twin (same data, same steps, no side channel), and ask all three about held-out clips.
+Make SideCue's part of every channel, train one small base on their video-only questions, extract `frames` and the
+side channels, train each channel's patch and its LoRA-only twin (same data, same steps, no side channel), and measure
+on held-out clips what the channel is worth (`pipelines.meter`). With `audio` and `dense` there is also a patch of
+both together, for a question that needs both, beside one of each alone.
+
+    OUT/sidecue/PART, OUT/prepared/PART     media, manifest and instructions; a part is named after its channel
+    OUT/base, OUT/towers, OUT/store         the base, the towers of exo and depth3d, the feature store
+    OUT/runs/PATCH/patch, .../lora_only     the trainings
+    OUT/scores/PATCH                        the patch's evaluation, with the meter and the twin in it
+    OUT/scores/base/PART                    the base's
+    OUT/report.json, OUT/report.html        rows of all; written last
 """
 
 from __future__ import annotations
@@ -9,37 +18,36 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from extractors.audio import AudioConfig
-from extractors.frames import FramesConfig
-from pave_model.config import LoraSettings
 from pipelines.config import (
+    Alteration,
     DataConfig,
     DemoConfig,
     EvaluateConfig,
-    ExecutionConfig,
-    ExtractAudioConfig,
-    ExtractFramesConfig,
-    FusionSizes,
     PrepareConfig,
     Settings,
     TrainConfig,
 )
+from pipelines.demo_channels import ALONE, JOINT, LORA, PATCHES, WORLDS, DemoPatch, extraction, part_channels
 from pipelines.demo_report import write_report
 from pipelines.errors import RunError
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_report import EvaluateReport
 from pipelines.extract import extract
 from pipelines.manifest import prepare
+from pipelines.meter import MeterReport, side_channel_meter
+from pipelines.prediction_file import SCORES_FILE
 from pipelines.progress import ProgressFactory, silent
 from pipelines.ray_extract import ray_session
 from pipelines.sidecue_base import BaseTraining, train_base
 from pipelines.train import TrainReport, train
 from tasks import sidecue
+from tasks.instruction import Instruction
 
-CHANNEL = "audio"
-QUESTION = "tone_colour"
+ALTERATIONS = get_args(Alteration)
 MARKER = "demo.json"  # says that a folder was made by the demo and may be replaced by it
 
 
@@ -81,75 +89,147 @@ class DemoReport(Settings):
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class MeasuredPatch:
+    """A patch of the demo, its trainings by variant, and what the meter found, or the plain evaluation."""
+
+    patch: DemoPatch
+    trained: dict[str, TrainReport]
+    scored: MeterReport | EvaluateReport
+
+
 def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     """Run the whole demo into `config.out`; an earlier demo there is replaced.
 
     Raises RunError when the folder holds something else, and whatever its stages raise.
     """
     started = time.monotonic()
-    out = config.out
+    out, parts = config.out, config.channels
     _clear(out)
-    media, prepared, base, store = out / "sidecue", out / "prepared", out / "base", out / "store"
-
-    world = sidecue.SideCueConfig(
-        splits={"train": config.train_clips, "test": config.test_clips}, seed=config.seed
-    )
-    with progress("make SideCue") as stage:
-        sidecue.make(media, world, stage.update)
-    prepare(PrepareConfig(task="sidecue", root=media, out=prepared), progress)
-    samples, instructions = sidecue.load(media)
+    clips: dict[str, tuple[str, Path]] = {}
+    questions: list[Instruction] = []
+    for part in parts:
+        made, asked = _make_part(part, config, progress)
+        clips |= made
+        questions += asked
     train_base(
-        {sample.sample_id: media / sample.media["video"] for sample in samples if sample.split == "train"},
-        [item for item in instructions if item.split == "train"],
-        base,
-        BaseTraining(seed=config.seed, steps=config.base_steps),
+        clips,
+        questions,
+        out / "base",
+        BaseTraining(seed=config.seed, steps=config.base_steps * len(parts)),
         progress,
     )
-    _extract(base, prepared / "manifest.parquet", store, config.seed, progress)
+    with ray_session():  # started once for all
+        for part in parts:
+            for channel in part_channels(part, parts):
+                manifest = out / "prepared" / part / "manifest.parquet"
+                settings = extraction(channel, out / "base", manifest, out / "store", config.seed)
+                extract(channel, settings, progress)
 
-    trained: dict[str, TrainReport] = {}
-    scored: dict[str, EvaluateReport] = {}
-    for variant in ("patch", "lora_only"):
-        settings = _training(variant, config)
-        trained[variant] = train(settings, progress)
-        test = settings.data.model_copy(update={"split": "test", "snapshot": trained[variant].snapshot})
-        scored[variant] = evaluate(
-            EvaluateConfig(run=settings.out, data=test, out=out / "scores" / variant), progress
+    measured = [_measured(PATCHES[part], config, progress) for part in parts]
+    if set(JOINT.channels) <= set(parts):
+        measured.append(_measured(JOINT, config, progress))
+        measured += [_trained_alone(patch, config, progress) for patch in ALONE]
+    rows = [row for found in measured for row in _rows(found, config)]
+    snapshot = measured[0].trained["patch"].snapshot
+    for part in parts:
+        data = _data(config, part, "test", None).model_copy(update={"snapshot": snapshot})
+        of_base = evaluate(
+            EvaluateConfig(base=str(out / "base"), data=data, out=out / "scores" / "base" / part), progress
         )
-    every_question = test.model_copy(update={"question_types": None})
-    scored["base"] = evaluate(
-        EvaluateConfig(base=str(base), data=every_question, out=out / "scores" / "base"), progress
-    )
-
-    rows = tuple(row for variant, result in scored.items() for row in _rows(variant, result))
+        rows += _score_rows(of_base, "base")
     report = DemoReport(
-        rows=rows,
+        rows=tuple(rows),
         seed=config.seed,
-        store_version=trained["patch"].snapshot,
+        store_version=snapshot,
         seconds=time.monotonic() - started,
         report=out / "report.html",
     )
-    write_report(out, media, report.model_dump(mode="json"), trained)
+    write_report(out, report.model_dump(mode="json"), measured)
     (out / "report.json").write_text(report.model_dump_json(indent=1) + "\n")
     return report
 
 
-def _rows(variant: str, result: EvaluateReport) -> list[DemoRow]:
-    """The accuracies by question type, that of the side channel first."""
-    rows = [
-        DemoRow.model_validate(
-            {
-                "question": score.group,
-                "accuracy": score.value,
-                **score.model_dump(include={"low", "high", "n", "chance"}),
-                "channel": CHANNEL if score.group == QUESTION else "video",
-                "variant": variant,
-            }
-        )
-        for score in result.scores
-        if score.group is not None
-    ]
-    return sorted(rows, key=lambda row: row.question != QUESTION)
+def _make_part(
+    part: str, config: DemoConfig, progress: ProgressFactory
+) -> tuple[dict[str, tuple[str, Path]], list[Instruction]]:
+    """Make and prepare a part; the pictures of its training clips, by role, and their instructions."""
+    media = config.out / "sidecue" / part
+    world = sidecue.SideCueConfig(
+        splits={"train": config.train_clips, "test": config.test_clips},
+        seed=config.seed,
+        worlds=WORLDS[part],
+    )
+    with progress(f"make SideCue for {part}") as stage:
+        sidecue.make(media, world, stage.update)
+    prepare(PrepareConfig(task="sidecue", root=media, out=config.out / "prepared" / part), progress)
+    samples, instructions = sidecue.load(media)
+    clips = {}
+    for sample in samples:
+        if sample.split == "train":
+            role = "video" if "video" in sample.media else "scene"
+            clips[sample.sample_id] = role, media / sample.media[role]
+    return clips, [item for item in instructions if item.split == "train"]
+
+
+def _measured(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
+    """Train the patch and its twin, and measure what its channels are worth."""
+    settings = {variant: _training(patch, variant, config) for variant in ("patch", "lora_only")}
+    trained = {variant: train(training, progress) for variant, training in settings.items()}
+    scored = side_channel_meter(
+        EvaluateConfig(
+            run=settings["patch"].out,
+            twin=settings["lora_only"].out,
+            meter=True,
+            data=_test_data(patch, trained["patch"], config),
+            out=config.out / "scores" / patch.name,
+        ),
+        progress,
+    )
+    return MeasuredPatch(patch, trained, scored)
+
+
+def _trained_alone(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
+    """Train and score a patch of one of the channels that its questions need; the twin is that of all of them."""
+    settings = _training(patch, "patch", config)
+    trained = train(settings, progress)
+    data = _test_data(patch, trained, config)
+    scored = evaluate(
+        EvaluateConfig(run=settings.out, data=data, out=config.out / "scores" / patch.name), progress
+    )
+    return MeasuredPatch(patch, {"patch": trained}, scored)
+
+
+def _test_data(patch: DemoPatch, trained: TrainReport, config: DemoConfig) -> DataConfig:
+    data = _data(config, patch.part, "test", patch.questions)
+    return data.model_copy(update={"snapshot": trained.snapshot})
+
+
+def _rows(found: MeasuredPatch, config: DemoConfig) -> list[DemoRow]:
+    """The accuracies of the patch, and of its twin and the meter's variants where it was measured."""
+    name = found.patch.name
+    if isinstance(found.scored, EvaluateReport):
+        return _score_rows(found.scored, "patch", name)
+    rows = _score_rows(found.scored.evaluation, "patch", name)
+    folders = {"lora_only": "twin"} | {
+        f"{channel} {how}": f"{channel}-{how}" for channel in found.patch.channels for how in ALTERATIONS
+    }
+    for variant, folder in folders.items():
+        written = json.loads((config.out / "scores" / name / "meter" / folder / SCORES_FILE).read_text())
+        rows += _score_rows(EvaluateReport.model_validate(written["report"]), variant, name)
+    return rows
+
+
+def _score_rows(result: EvaluateReport, variant: str, channel: str | None = None) -> list[DemoRow]:
+    """The accuracies by question type; `channel` as the question's own where it is not given."""
+    rows = []
+    for score in result.scores:
+        if score.group is not None:
+            own = "+".join(sidecue.QUESTIONS[score.group].channels) or "video"
+            numbers = score.model_dump(include={"low", "high", "n", "chance"})
+            names = {"question": score.group, "channel": channel or own, "variant": variant}
+            rows.append(DemoRow.model_validate({**names, **numbers, "accuracy": score.value}))
+    return sorted(rows, key=lambda row: row.channel == "video")
 
 
 def _clear(out: Path) -> None:
@@ -161,40 +241,23 @@ def _clear(out: Path) -> None:
     (out / MARKER).write_text(json.dumps({"made_by": "pave demo"}) + "\n")
 
 
-def _extract(base: Path, manifest: Path, store: Path, seed: int, progress: ProgressFactory) -> None:
-    audio = AudioConfig(
-        weights=f"random:{seed}", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
+def _data(config: DemoConfig, part: str, split: str, questions: tuple[str, ...] | None) -> DataConfig:
+    return DataConfig(
+        store=str(config.out / "store"),
+        instructions=config.out / "prepared" / part / "instructions.parquet",
+        split=split,
+        question_types=questions,
     )
-    frames = FramesConfig(base=str(base), num_frames=BaseTraining().num_frames)
-    execution = ExecutionConfig(part_samples=64)  # small parts, so that the progress moves
-    location = str(store)
-    with ray_session():  # started once for both
-        extract(
-            "audio",
-            ExtractAudioConfig(store=location, manifest=manifest, execution=execution, encoder=audio),
-            progress,
-        )
-        extract(
-            "frames",
-            ExtractFramesConfig(store=location, manifest=manifest, execution=execution, encoder=frames),
-            progress,
-        )
 
 
-def _training(variant: str, config: DemoConfig) -> TrainConfig:
-    """The training of a variant; the LoRA-only twin differs in nothing but the side channel."""
-    sizes = FusionSizes(embed_dim=128, hidden_dim=128, time_radius=1.0)
+def _training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainConfig:
+    """The training of a variant; the LoRA-only twin differs in nothing but the side channels."""
     return TrainConfig(
         base=str(config.out / "base"),
-        out=config.out / "runs" / variant,
-        data=DataConfig(
-            store=str(config.out / "store"),
-            instructions=config.out / "prepared" / "instructions.parquet",
-            split="train",
-            question_types=(QUESTION,),
-        ),
-        channels={CHANNEL: sizes} if variant == "patch" else {},
-        lora=LoraSettings(r=16, alpha=16, dropout=0.0),
+        out=config.out / "runs" / patch.name / variant,
+        data=_data(config, patch.part, "train", patch.questions),
+        channels=patch.channels if variant == "patch" else {},
+        lora=LORA,
         max_steps=config.patch_steps,
         batch_size=48,
         accumulation=1,

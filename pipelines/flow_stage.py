@@ -7,7 +7,7 @@ unexpected error is JSON.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from pave_model.errors import PaveModelError
 from pipelines.errors import PipelineError
 from pipelines.flow_log import logs_in_the_run
 from pipelines.flow_progress import ArtifactProgress, key_of
+from pipelines.flow_slots import Slots, holding
 from pipelines.progress import ProgressFactory
 from pipelines.report_table import report_places, report_rows
 from store.errors import StoreError
@@ -48,13 +49,18 @@ class Report(Protocol):
 AnyReport = TypeVar("AnyReport", bound=Report)
 
 
-def run_stage(stage: str, function: Callable[[ProgressFactory], AnyReport]) -> AnyReport | State[Any]:
-    """Run a stage as one task: its report, a failed state with an expected error's message, or a cancelled one."""
+def run_stage(
+    stage: str, function: Callable[[ProgressFactory], AnyReport], slots: Sequence[Slots] = ()
+) -> AnyReport | State[Any]:
+    """Run a stage as one task: its report, a failed state with an expected error's message, or a cancelled one.
+
+    It holds `slots` meanwhile, and waits for them first.
+    """
 
     @task(name=stage, persist_result=False, result_serializer="json", cache_policy=NO_CACHE)
     def work() -> AnyReport | State[Any]:
         try:
-            with logs_in_the_run():
+            with logs_in_the_run(), holding(slots):
                 report = function(ArtifactProgress)
         except EXPECTED_ERRORS as error:
             return Failed(message=str(error))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect.client.schemas import State
 
+from extractors import CHANNELS
 from pipelines.config import (
     DemoConfig,
     EvaluateConfig,
@@ -23,6 +24,7 @@ from pipelines.config import (
     TrainConfig,
 )
 from pipelines.extract_all import ExtractAllConfig
+from pipelines.flow_slots import Slots, gpu_slots, writer_slots
 from pipelines.flow_stage import run_stage
 from pipelines.maintain import MaintainConfig
 from pipelines.retrain_config import RetrainConfig
@@ -82,7 +84,14 @@ def extract_all(config: ExtractAllConfig) -> "ExtractAllReport | State[Any]":
     """Features of several channels and datasets for what has none yet."""
     from pipelines.extract_all import extract_all as function
 
-    return run_stage("extract-all", lambda progress: function(config, progress))
+    written = [
+        slot
+        for extraction in config.extractions
+        for slot in writer_slots(extraction.store, extraction.channels.given())
+    ]
+    # one order for all runs: two that wait for each other would wait for ever
+    slots = [*sorted(set(written), key=lambda slot: slot.name), *_gpus(None)]
+    return run_stage("extract-all", lambda progress: function(config, progress), slots)
 
 
 @flow(name="train", persist_result=False, result_serializer="json")
@@ -90,7 +99,8 @@ def train(config: TrainConfig) -> "TrainReport | State[Any]":
     """One training of a patch on cached features."""
     from pipelines.train import train as function
 
-    return run_stage("train", lambda progress: function(config, progress))
+    slots = _gpus(config.processes)
+    return run_stage("train", lambda progress: function(config, progress), slots)
 
 
 @flow(name="evaluate", persist_result=False, result_serializer="json")
@@ -100,7 +110,7 @@ def evaluate(config: EvaluateConfig) -> "EvaluateReport | MeterReport | State[An
     from pipelines.meter import side_channel_meter
 
     function = side_channel_meter if config.meter else evaluation
-    return run_stage("evaluate", lambda progress: function(config, progress))
+    return run_stage("evaluate", lambda progress: function(config, progress), _gpus(1))
 
 
 @flow(name="retrain", persist_result=False, result_serializer="json")
@@ -108,7 +118,9 @@ def retrain(config: RetrainConfig) -> "RetrainReport | State[Any]":
     """What is new extracted and learned, and the patch promoted if it is better."""
     from pipelines.retrain import retrain as function
 
-    return run_stage("retrain", lambda progress: function(config, progress))
+    channels = ["frames", *config.train.channels]
+    slots = [*writer_slots(config.train.data.store, channels), *_gpus(None)]
+    return run_stage("retrain", lambda progress: function(config, progress), slots)
 
 
 @flow(name="maintain", persist_result=False, result_serializer="json")
@@ -116,7 +128,8 @@ def maintain(config: MaintainConfig) -> "MaintainReport | State[Any]":
     """A store checked, its parts brought to size, and what nobody needs removed."""
     from pipelines.maintain import maintain as function
 
-    return run_stage("maintain", lambda progress: function(config, progress))
+    slots = writer_slots(config.store, CHANNELS)
+    return run_stage("maintain", lambda progress: function(config, progress), slots)
 
 
 @flow(name="demo", persist_result=False, result_serializer="json")
@@ -130,4 +143,12 @@ def demo(config: DemoConfig) -> "DemoReport | State[Any]":
 def _extract(channel: str, config: ExtractConfig) -> "ExtractReport | State[Any]":
     from pipelines.extract import extract
 
-    return run_stage(f"extract-{channel}", lambda progress: extract(channel, config, progress))
+    gpus = [] if config.execution.device == "cpu" else _gpus(None)
+    slots = [*writer_slots(config.store, [channel]), *gpus]
+    return run_stage(f"extract-{channel}", lambda progress: extract(channel, config, progress), slots)
+
+
+def _gpus(wanted: int | None) -> list[Slots]:
+    from pipelines.this_machine import this_machine
+
+    return gpu_slots(wanted, this_machine().gpus)

@@ -26,6 +26,7 @@ from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedToken
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from extractors.key_frames import read_key_frames
+from extractors.key_pictures import decode_key_pictures
 from extractors.pictures import normalise_pixels, resize_picture
 from pave_model.chat_text import PLACEHOLDER, SYSTEM_PROMPT, TURN_END, TURN_START, training_example
 from pave_model.sequence_assembly import pad_batch
@@ -80,13 +81,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def train_base(
-    clips: dict[str, Path],
+    clips: dict[str, tuple[str, Path]],
     instructions: Sequence[Instruction],
     out: Path,
     config: BaseTraining,
     progress: ProgressFactory = silent,
 ) -> None:
-    """Train the base on the video-only questions of `clips` (sample id -> file) and save it to `out`.
+    """Train the base on the video-only questions of `clips` and save it to `out`.
+
+    `clips` has a sample's pictures by its id: the role and path of its video or scene.
 
     Raises MediaError when a clip cannot be read.
     """
@@ -129,25 +132,31 @@ def _model_config(tokenizer: PreTrainedTokenizerFast, config: BaseTraining) -> S
 
 
 def _read_pixels(
-    paths: Sequence[Path], sample_ids: Sequence[str], config: BaseTraining, progress: ProgressFactory
+    clips: Sequence[tuple[str, Path]],
+    sample_ids: Sequence[str],
+    config: BaseTraining,
+    progress: ProgressFactory,
 ) -> NDArray[np.uint8]:
     """Key frames of every clip, resized: (clips, F, H, W, 3) uint8. Read once, then kept."""
-    shape = (len(paths), config.num_frames, config.image_size, config.image_size, 3)
+    shape = (len(clips), config.num_frames, config.image_size, config.image_size, 3)
     pixels = np.empty(shape, dtype=np.uint8)
     read = partial(_read_clip, num_frames=config.num_frames, image_size=config.image_size)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with progress("read key frames") as stage, ProcessPoolExecutor(os.cpu_count(), context) as pool:
-        for done, clip in enumerate(pool.map(read, paths, sample_ids, chunksize=16), start=1):
+        for done, clip in enumerate(pool.map(read, clips, sample_ids, chunksize=16), start=1):
             pixels[done - 1] = clip
-            stage.update(done, len(paths))
+            stage.update(done, len(clips))
     return pixels
 
 
-def _read_clip(path: Path, sample_id: str, num_frames: int, image_size: int) -> NDArray[np.uint8]:
-    found = read_key_frames(
-        path, sample_id, num_frames, each=lambda picture: resize_picture(picture, image_size)
-    )
-    return np.stack(found.frames)
+def _read_clip(clip: tuple[str, Path], sample_id: str, num_frames: int, image_size: int) -> NDArray[np.uint8]:
+    """The key frames that the extractor `frames` takes of a video or scene, (F, H, W, 3) uint8."""
+    role, path = clip
+    resized = partial(resize_picture, image_size=image_size)
+    if role == "video":
+        return np.stack(read_key_frames(path, sample_id, num_frames, each=resized).frames)
+    pictures = decode_key_pictures(role, path, sample_id, num_frames, "views", resized)
+    return pictures.tensors["pixels"].astype(np.uint8, copy=False)
 
 
 def _fit(

@@ -29,6 +29,8 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None
     report = run_demo(
         tmp_path / "demo",
         *(
+            "--channels",
+            "audio",
             "--train-clips",
             "24",
             "--test-clips",
@@ -48,6 +50,9 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None
         "patch",
         "lora_only",
         "base",
+        "audio zeroed",
+        "audio shuffled",
+        "audio shifted",
     }
     assert {question for variant, question in rows if variant == "base"} == {
         "tone_colour",
@@ -65,7 +70,7 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None
     assert store.verify().ok
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") == 3
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/png;base64,") == 2  # the meter and the losses
     # Another demo replaces it, but nothing else is ever replaced.
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -81,7 +86,7 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None
 @pytest.mark.parametrize("seed", ["0", "7"])
 def test_only_the_patch_hears_the_tone(tmp_path: Path, seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # at full size threads pay
-    report = run_demo(tmp_path / "demo", "--seed", seed)
+    report = run_demo(tmp_path / "demo", "--channels", "audio", "--seed", seed)
     rows = {row["variant"]: row for row in report["rows"] if row["question"] == "tone_colour"}
     assert all(row["n"] >= 200 for row in rows.values())
     assert rows["patch"]["accuracy"] >= 0.9

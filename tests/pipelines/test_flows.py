@@ -2,13 +2,14 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from pave_process import ROOT
-from prefect_server import Server, running
+from prefect_server import Server, running, wait_until
 
 from pipelines.flow_progress import artifact_key, progress_line
 from pipelines.flow_stage import shortened
@@ -130,3 +131,48 @@ def test_a_report_of_many_failures_stays_readable() -> None:
     assert short[:200] == lines[:200]
     assert short[200:] == ["... and 800 more lines; the store has them all"]
     assert shortened("all well") == "all well"
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("end", ["finishes", pytest.param("is killed", marks=pytest.mark.slow)])
+def test_two_deployments_do_not_write_one_channel_at_once(server: Server, tmp_path: Path, end: str) -> None:
+    """A run waits while another holds the writer's slot; that of a killed one is free when its lease has ended."""
+    sidecue.make(tmp_path / "world", sidecue.SideCueConfig(splits={"test": 1}), workers=1)
+    store = tmp_path / "store"
+    holder = f"""
+import pathlib, time
+from prefect import flow
+from pipelines import flow_slots
+flow_slots.LEASE_SECONDS = 60.0  # the shortest that Prefect has
+@flow
+def other_writer():
+    with flow_slots.holding(flow_slots.writer_slots({str(store)!r}, ["audio"])):
+        print("holds", flush=True)
+        while not pathlib.Path({str(tmp_path / "go")!r}).exists():
+            time.sleep(0.1)
+other_writer()
+"""
+    extraction = f"""
+from pipelines.config import ExtractAudioConfig
+from pipelines.flows import extract_audio
+extract_audio(ExtractAudioConfig(videos="{tmp_path}/world/test", store={str(store)!r}))
+print("extracted", flush=True)
+"""
+    logs = tmp_path / "holder.log", tmp_path / "extraction.log"
+    with running([sys.executable, "-c", holder], in_checkout(server), logs[0]) as other:
+        wait_until(lambda: "holds" in logs[0].read_text(), other, logs[0], seconds=60)
+        with running([sys.executable, "-c", extraction], in_checkout(server), logs[1]) as waiting:
+            wait_until(lambda: "waits for 1 of 1" in logs[1].read_text(), waiting, logs[1], seconds=60)
+            time.sleep(5)
+            assert not store.exists()
+            if end == "finishes":
+                (tmp_path / "go").touch()
+            else:
+                other.kill()
+            wait_until(lambda: "extracted" in logs[1].read_text(), waiting, logs[1], seconds=150)
+    assert len(FeatureStore.open(store, create=False).snapshot().feature_set("test", "audio")) == 1
+
+
+def in_checkout(server: Server) -> dict[str, str]:
+    """The server's environment, for processes that import this checkout from another folder."""
+    return server.environment | {"PYTHONPATH": str(ROOT)}

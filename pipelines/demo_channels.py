@@ -1,0 +1,140 @@
+"""What the demo does for each channel: its part of SideCue, its encoder, and the patches that are trained.
+
+The encoders are small: random ones, but for exo, whose encoder is the vision tower of the base as in the published
+patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from extractors.audio import AudioConfig
+from extractors.dense import DenseConfig
+from extractors.depth3d import Depth3dConfig
+from extractors.exo import ExoConfig
+from extractors.frames import FramesConfig
+from pave_model.config import LoraSettings
+from pipelines.base_model import hide_weight_bars, load_base_model
+from pipelines.config import (
+    ExecutionConfig,
+    ExtractAudioConfig,
+    ExtractConfig,
+    ExtractDenseConfig,
+    ExtractDepth3dConfig,
+    ExtractExoConfig,
+    ExtractFramesConfig,
+    FusionSizes,
+)
+from pipelines.sidecue_base import BaseTraining
+from tasks.sidecue import WorldName
+
+# The media of a channel's part, which has a folder of its own.
+WORLDS: dict[str, tuple[WorldName, ...]] = {
+    "audio": ("tones",),
+    "dense": ("flashes",),
+    "exo": ("takes",),
+    "depth3d": ("rooms",),
+}
+CLIP_SIZE = CLIPVisionConfig(
+    image_size=84,
+    patch_size=14,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    hidden_act="quick_gelu",
+)
+
+
+@dataclass(frozen=True)
+class DemoPatch:
+    """A patch and its LoRA-only twin.
+
+    Attributes:
+        name: of its runs and scores.
+        part: the channel whose media it is trained and asked on.
+        questions: the question types.
+        channels: its side channels.
+    """
+
+    name: str
+    part: str
+    questions: tuple[str, ...]
+    channels: dict[str, FusionSizes]
+
+
+def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
+    return FusionSizes(embed_dim=128, hidden_dim=128, time_radius=time_radius, first_token=first_token)
+
+
+# A window of ImageBind reaches one second to each side. Dense frames belong to the nearest key frames, which are up to
+# 0.9 s apart.
+AUDIO, DENSE = _sizes(1.0), _sizes(0.5)
+PATCHES: dict[str, DemoPatch] = {
+    patch.name: patch
+    for patch in (
+        DemoPatch("audio", "audio", ("tone_colour",), {"audio": AUDIO}),
+        DemoPatch("dense", "dense", ("flash_first", "flash_order"), {"dense": DENSE}),
+        DemoPatch("exo", "exo", ("behind_colour", "behind_kind"), {"exo": _sizes(0.5)}),
+        DemoPatch(
+            "depth3d", "depth3d", ("nearer_ball", "ball_distance", "ball_side"), {"depth3d": _sizes(None)}
+        ),
+    )
+}
+# What needs two channels at once, and what each of them makes of it alone.
+JOINT = DemoPatch("audio+dense", "dense", ("flash_at_tone",), {"audio": AUDIO, "dense": DENSE})
+ALONE = tuple(
+    DemoPatch(f"{channel}-alone", "dense", JOINT.questions, {channel: sizes})
+    for channel, sizes in JOINT.channels.items()
+)
+LORA = LoraSettings(r=16, alpha=16, dropout=0.0)
+
+
+def part_channels(part: str, chosen: Sequence[str]) -> list[str]:
+    """The channels that are extracted from the media of a part, where the demo is of the `chosen` ones."""
+    joint = part == JOINT.part and set(JOINT.channels) <= set(chosen)
+    return ["frames", *(JOINT.channels if joint else (part,))]
+
+
+def extraction(channel: str, base: Path, manifest: Path, store: Path, seed: int) -> ExtractConfig:
+    """How the demo extracts a channel; `base` is the folder beside which the towers are."""
+    common: dict[str, Any] = {
+        "store": str(store),
+        "manifest": manifest,
+        "execution": ExecutionConfig(part_samples=64),  # small parts, so that the progress moves
+    }
+    num_frames = BaseTraining().num_frames
+    if channel == "frames":
+        return ExtractFramesConfig(**common, encoder=FramesConfig(base=str(base), num_frames=num_frames))
+    if channel == "audio":
+        audio = AudioConfig(
+            weights=f"random:{seed}", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
+        )
+        return ExtractAudioConfig(**common, encoder=audio)
+    if channel == "dense":
+        return ExtractDenseConfig(**common, encoder=DenseConfig(weights=f"random:{seed}"))
+    tower = write_tower(channel, base, seed)
+    if channel == "exo":
+        return ExtractExoConfig(**common, encoder=ExoConfig(weights=str(tower), num_frames=num_frames))
+    depth3d = Depth3dConfig(weights=str(tower), embedding=f"random:{seed}", num_views=num_frames)
+    return ExtractDepth3dConfig(**common, encoder=depth3d)
+
+
+def write_tower(channel: str, base: Path, seed: int) -> Path:
+    """Write the image tower of `exo` or `depth3d` beside the base, in the transformers layout; its folder."""
+    folder = base.parent / "towers" / channel
+    hide_weight_bars()
+    if channel == "exo":
+        tower = load_base_model(str(base)).model.vision_tower
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tower = CLIPVisionModel(CLIP_SIZE)
+    tower.save_pretrained(folder)
+    return folder
