@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from extractors.clip_requests import SoundRequest, Waveform
-from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.config import AudioConfig as AudioConfig
+from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.imagebind_audio import ImageBindAudio, TowerSize, audio_tensors, load_tower, random_tower
 from extractors.joint_decoding import decode_clip
@@ -30,7 +30,7 @@ from extractors.mel import (
     resample,
 )
 from extractors.true_float32 import true_float32
-from extractors.weights import hub_file, is_hub_id, random_seed, tensors_hash
+from extractors.weights import hub_file, is_hub_id, tensors_hash
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
 HUB_FILES = ("imagebind_huge.pth", "model.safetensors")
@@ -38,39 +38,9 @@ IMAGEBIND_LICENCE = "CC-BY-NC-SA 4.0"
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips
 
 
-class AudioConfig(BaseModel):
-    """Settings of the audio extractor.
-
-    `weights`: path of `imagebind_huge.pth` or a safetensors file with its names, a hub id 'org/name', or
-    `random:<seed>` for a random tower. The sizes default to ImageBind-huge's. `stream` counts the file's
-    audio tracks from 0. `dtype` is the stored type; the tower always runs in float32.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: str
-    embed_dim: int = Field(768, gt=0)
-    num_blocks: int = Field(12, gt=0)
-    num_heads: int = Field(12, gt=0)
-    out_dim: int = Field(1024, gt=0)
-    stream: int = Field(0, ge=0)
-    dtype: DType = "bfloat16"
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "AudioConfig":
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}")
-        return self
-
-    @property
-    def size(self) -> TowerSize:
-        """The tower's size."""
-        return TowerSize(self.embed_dim, self.num_blocks, self.num_heads, self.out_dim)
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of a random tower, None for weights from a file."""
-        return random_seed(self.weights)
+def tower_size(config: AudioConfig) -> TowerSize:
+    """The size of the tower that the settings name."""
+    return TowerSize(config.embed_dim, config.num_blocks, config.num_heads, config.out_dim)
 
 
 class AudioExtractor:
@@ -102,7 +72,7 @@ class AudioExtractor:
             licence=IMAGEBIND_LICENCE if config.seed is None else "none (random weights)",
             identity={
                 "weights": weights,
-                "tower": asdict(config.size),
+                "tower": asdict(tower_size(config)),
                 "stream": config.stream,
                 "sample_rate": SAMPLE_RATE,
                 "window_seconds": WINDOW_SECONDS,
@@ -117,7 +87,7 @@ class AudioExtractor:
 
     def load(self, device: str) -> None:
         """Put the tower on `device`. Raises `WeightsError`."""
-        seed, size = self.config.seed, self.config.size
+        seed, size = self.config.seed, tower_size(self.config)
         tower = random_tower(seed, size) if seed is not None else load_tower(self._tensors(), size)
         self._tower = tower.to(device)
         self._device = device

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the records are light: only encoding needs torch
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
+EXO_ROLE = "exo/"  # of an outside camera's video; its id follows
 Timestamps: TypeAlias = npt.NDArray[np.float64]
 
 

@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from extractors.clip_requests import ChosenFrames, Indices, Picture, PictureRequest
-from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.config import DenseConfig as DenseConfig
+from extractors.contract import Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.dense_input import (
     CLIP_MEAN,
     CLIP_STD,
@@ -32,10 +32,9 @@ from extractors.dense_input import (
 from extractors.errors import ExtractorError, MediaError
 from extractors.frame_stream import stream_frames
 from extractors.joint_decoding import decode_clip
-from extractors.languagebind_video import VideoTower, VideoTowerSize, pool_tokens
+from extractors.languagebind_video import VideoTower, pool_tokens
 from extractors.true_float32 import true_float32
-from extractors.video_tower_source import VideoTowerKind, VideoTowerSource
-from extractors.weights import random_seed
+from extractors.video_tower_source import VideoTowerSource
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
 LANGUAGEBIND_LICENCE = "MIT"
@@ -44,33 +43,6 @@ MAX_FRAMES_HELD = 256  # about two minutes, 154 MB at 224 x 224
 MAX_REPEATS = 60  # of a frame: one in half a minute is no moving picture, or the file's times are wrong
 _CHUNKS_AT_ONCE = 4  # bounds the memory of long clips
 Pixels: TypeAlias = npt.NDArray[np.float32]  # (3, H, W)
-# a random tower is for trying out: small, but with the published patches
-SMALL_VIDEO_TOWER = VideoTowerSize(
-    hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2
-)
-
-
-class DenseConfig(BaseModel):
-    """Settings of the dense extractor.
-
-    `weights`: folder or hub id of LanguageBind_Video_merge or Video-LLaVA-7B, or `random:<seed>` for a random
-    tower of `random_size`. `tower`: "languagebind", or "clip" for checkpoints without temporal attention
-    (Video-LLaVA-7B-hf), which give other features. At least `min_frames` are asked of a clip, rounded down to
-    whole chunks. `dtype` is the stored type; the tower always runs in float32.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: str
-    tower: VideoTowerKind = "languagebind"
-    min_frames: int | None = Field(default=None, gt=0)
-    random_size: VideoTowerSize = SMALL_VIDEO_TOWER
-    dtype: DType = "float16"
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of a random tower, None for weights from files."""
-        return random_seed(self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,19 +11,19 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from extractors.back_projection import back_project_pixels, patch_pixels
-from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.config import Depth3dConfig as Depth3dConfig
+from extractors.config import random_seed
+from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
 from extractors.position_embedding_3d import PositionEmbedding3D, build_embedding, embedding_identity
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import read_views
 from extractors.true_float32 import true_float32
 from extractors.vision_tower import TowerSource, VisionTower
-from extractors.weights import random_seed
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -41,30 +41,6 @@ SMALL_CLIP = CLIPVisionConfig(
     hidden_act="quick_gelu",
 )
 _VIEWS_AT_ONCE = 32  # bounds memory when many views are asked for
-
-
-class Depth3dConfig(BaseModel):
-    """Settings of the depth3d extractor.
-
-    `weights`: folder or hub id of CLIP (ViT-L/14-336) in the transformers layout, or `random:<seed>` for a
-    small random tower. `embedding`: file, folder or hub id of the LLaVA-3D checkpoint, of which only the
-    position embedding is read, or `random:<seed>`. `depth_scale`: units of the depth pictures in a metre.
-    `dtype` is the stored type of "values"; everything runs in float32.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: str
-    embedding: str
-    num_views: int = Field(default=32, gt=0)
-    depth_scale: float = Field(default=1000.0, gt=0, allow_inf_nan=False)
-    dtype: DType = "bfloat16"
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of a random tower or embedding, None when the weights of both come from files."""
-        seeds = [random_seed(self.weights), random_seed(self.embedding)]
-        return next((seed for seed in seeds if seed is not None), None)
 
 
 class Depth3dExtractor:

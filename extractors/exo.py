@@ -7,26 +7,24 @@ the order of their ids. A camera whose video cannot be used is left out; the att
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import SiglipVisionConfig
 
-from extractors.contract import Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.config import ExoConfig as ExoConfig
+from extractors.config import Pooling as Pooling
+from extractors.contract import EXO_ROLE, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError
 from extractors.key_frames import KeyFrames, read_key_frames
 from extractors.pictures import MEAN, STD, normalise_pixels, resize_picture
 from extractors.true_float32 import true_float32
 from extractors.vision_base import pool as pool_bilinear
 from extractors.vision_tower import TowerSource, VisionTower
-from extractors.weights import random_seed
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
-ROLE = "exo/"  # and the camera's id
 LICENCE = "Apache-2.0 (SigLIP)"
 # a random tower is for trying out: small, but with the published patches
 SMALL_SIGLIP = SiglipVisionConfig(
@@ -38,29 +36,7 @@ SMALL_SIGLIP = SiglipVisionConfig(
     num_attention_heads=2,
     hidden_act="gelu_pytorch_tanh",
 )
-Pooling = Literal["bilinear", "average", "max"]
 _FRAMES_AT_ONCE = 32  # bounds memory when many frames are asked for
-
-
-class ExoConfig(BaseModel):
-    """Settings of the exo extractor.
-
-    `weights`: folder or hub id of SigLIP (so400m-patch14-384) in the transformers layout, or `random:<seed>`
-    for a small random tower. `num_frames` per camera. `pooling` of the patches to half the grid's side; the
-    published features use bilinear, which rounds up. `dtype` is the stored type; the tower runs in float32.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: str
-    num_frames: int = Field(default=32, gt=0)
-    pooling: Pooling = "bilinear"
-    dtype: DType = "bfloat16"
-
-    @property
-    def seed(self) -> int | None:
-        """The seed of a random tower, None for weights from files."""
-        return random_seed(self.weights)
 
 
 class ExoExtractor:
@@ -113,7 +89,7 @@ class ExoExtractor:
         """
         found: dict[str, KeyFrames] = {}
         missing: dict[str, str] = {}
-        for camera, path in sorted(sample.paths(ROLE).items()):
+        for camera, path in sorted(sample.paths(EXO_ROLE).items()):
             try:
                 if not path.exists():  # the reading would name the path, which is another on each machine
                     raise MediaError(sample.sample_id, "the file does not exist", "add it")

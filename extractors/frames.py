@@ -13,15 +13,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import LlavaOnevisionConfig
 
 from extractors.clip_requests import Picture, PictureRequest
-from extractors.contract import JSON, Decoded, DType, Features, FeatureSpec, Sample, TensorSpec
+from extractors.config import FramesConfig as FramesConfig
+from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
 from extractors.joint_decoding import ROLE, decode_clip
 from extractors.key_frames import KeyFrames, key_frame_request
-from extractors.key_pictures import IMAGES, SCENE, PictureChoice, decode_key_pictures
+from extractors.key_pictures import IMAGES, SCENE, decode_key_pictures
 from extractors.pictures import MEAN, STD, key_frame_pixels, normalise_pixels, resize_picture
 from extractors.true_float32 import true_float32
 from extractors.vision_base import (
@@ -39,25 +39,6 @@ __all__ = ["FramesConfig", "FramesExtractor", "key_frame_pixels", "normalise_pix
 VERSION = "1"  # of the code: raise it with every change of the numbers
 _RELEASED_BASE = re.compile(r"llava-hf/llava-onevision-.*")
 _FRAMES_AT_ONCE = 32  # bounds memory when many frames are asked for
-
-
-class FramesConfig(BaseModel):
-    """Settings of the frames extractor.
-
-    `base`: folder or hub id of a LLaVA-OneVision checkpoint in the transformers layout; sizes come from its
-    config. `num_frames` key frames a clip. `dtype` is the stored type; the tower always runs in float32.
-    `scene_frames` and `image_frames` say which pictures of an RGB-D scene and of a folder of pictures are key
-    frames (`extractors.key_pictures.KeyPictures.chosen`); with "views" and as many key frames as views, key
-    frame i is view i of depth3d.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base: str
-    num_frames: int = Field(32, gt=0)
-    dtype: DType = "bfloat16"
-    scene_frames: PictureChoice = "views"
-    image_frames: PictureChoice = "first"
 
 
 class FramesExtractor:

@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from extractors.config import POOLED_SIDE
+from extractors.config import VideoTowerSize as VideoTowerSize
 from extractors.random_weights import random_tensors
-
-_POOLED = 2  # the patches' grid is averaged to 2 x 2
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -26,40 +25,6 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gelu": quick_gelu}
-
-
-class VideoTowerSize(BaseModel):
-    """The shape of a tower; names are those of published configs, defaults LanguageBind's (ViT-L/14).
-
-    `num_frames` are the frames of a chunk; without `add_time_attn` they are not mixed.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden_size: int = Field(default=1024, gt=0)
-    intermediate_size: int = Field(default=4096, gt=0)
-    num_hidden_layers: int = Field(default=24, gt=1)
-    num_attention_heads: int = Field(default=16, gt=0)
-    image_size: int = Field(default=224, gt=0)
-    patch_size: int = Field(default=14, gt=0)
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = Field(default=1e-5, gt=0)
-    add_time_attn: bool = True
-    num_frames: int = Field(default=8, gt=0)
-
-    @model_validator(mode="after")
-    def _possible(self) -> "VideoTowerSize":
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of the {self.num_attention_heads} heads"
-            )
-        if self.image_size // self.patch_size < _POOLED:
-            raise ValueError(
-                f"pictures of {self.image_size} pixels have too few patches of {self.patch_size}"
-            )
-        if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"the activation {self.hidden_act!r} is none of {', '.join(ACTIVATIONS)}")
-        return self
 
 
 class Attention(nn.Module):
@@ -175,7 +140,7 @@ def pool_tokens(tokens: Tensor) -> Tensor:
     num_frames, num_tokens, dim = tokens.shape
     side = math.isqrt(num_tokens - 1)
     grid = tokens[:, 1:].transpose(1, 2).reshape(num_frames, dim, side, side)
-    quarters = F.adaptive_avg_pool2d(grid, _POOLED).flatten(2).transpose(1, 2)
+    quarters = F.adaptive_avg_pool2d(grid, POOLED_SIDE).flatten(2).transpose(1, 2)
     return torch.cat([tokens[:, :1], quarters], dim=1)
 
 

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from extractors.checkpoint import checkpoint_tensors
+from extractors.config import random_seed
 from extractors.contract import JSON
 from extractors.errors import WeightsError
 from extractors.random_weights import random_tensors
-from extractors.weights import check_fit, random_seed, tensors_hash
+from extractors.weights import check_fit, tensors_hash
 
 _OWNER = "positional_embedding."
 _EPS = 1e-5

@@ -8,19 +8,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from extractors.checkpoint import checkpoint_config, checkpoint_tensors
+from extractors.config import VideoTowerKind, VideoTowerSize, random_seed
 from extractors.contract import JSON
 from extractors.errors import WeightsError
-from extractors.languagebind_video import VideoTower, VideoTowerSize, random_video_tower
-from extractors.weights import check_fit, random_seed, tensors_hash
-
-VideoTowerKind = Literal["languagebind", "clip"]
+from extractors.languagebind_video import VideoTower, random_video_tower
+from extractors.weights import check_fit, tensors_hash
 
 _NAME = re.compile(
     r"(?:model\.)?(?:video_tower\.){0,2}(?:vision_model\.)?((?:embeddings|pre_layrnorm|encoder)\..+)"

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from extractors.checkpoint import checkpoint_config, checkpoint_tensors
+from extractors.config import random_seed
 from extractors.contract import JSON
 from extractors.errors import WeightsError
 from extractors.random_weights import random_tensors
-from extractors.weights import check_fit, random_seed, tensors_hash
+from extractors.weights import check_fit, tensors_hash
 
 TowerKind = Literal["clip", "siglip"]
 TowerConfig: TypeAlias = CLIPVisionConfig | SiglipVisionConfig

@@ -15,7 +15,6 @@ from torch import Tensor
 from extractors.errors import WeightsError
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_RANDOM = re.compile(r"random:(\d+)")
 _SUFFIXES = {".pth", ".pt", ".bin", ".safetensors"}
 _NAMES_SHOWN = 10
 
@@ -24,12 +23,6 @@ def is_hub_id(name: str) -> bool:
     """Say whether `name` is a hub id 'org/name': nothing on this machine and no path of a weights file."""
     path = Path(name)
     return not path.exists() and path.suffix not in _SUFFIXES and _HUB_ID.fullmatch(name) is not None
-
-
-def random_seed(source: str) -> int | None:
-    """Return the seed of `random:<seed>`, None for weights that come from somewhere."""
-    found = _RANDOM.fullmatch(source)
-    return int(found[1]) if found else None
 
 
 def hub_file(repo: str, name: str) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
+TooLong = Literal["error", "truncate"]  # what becomes of a text longer than the LLM takes
 ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 

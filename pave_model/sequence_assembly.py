@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pave_model.config import TooLong
 from pave_model.errors import PromptError
 
 PLACEHOLDER_ID = -200  # stands for the video in a text's ids; no tokenizer has it
 IGNORED_LABEL = -100  # a position that is not trained
 
 PaddingSide = Literal["right", "left"]
-TooLong = Literal["error", "truncate"]
 
 
 class PaddedText(NamedTuple):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pave_model.sequence_assembly import PaddingSide, TooLong, pad_batch
+from pave_model.config import TooLong
+from pave_model.sequence_assembly import PaddingSide, pad_batch
 from pipelines.errors import MissingFeaturesError
 from pipelines.feature_dataset import Example
 

@@ -12,13 +12,8 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from extractors.audio import AudioConfig
-from extractors.dense import DenseConfig
-from extractors.depth3d import Depth3dConfig
-from extractors.exo import ExoConfig
-from extractors.frames import FramesConfig
-from pave_model.config import LoraSettings, NewlinePosition, PatchExecution
-from pave_model.sequence_assembly import TooLong
+from extractors.config import AudioConfig, DenseConfig, Depth3dConfig, ExoConfig, FramesConfig
+from pave_model.config import LoraSettings, NewlinePosition, PatchExecution, TooLong
 from pipelines.errors import PipelineError
 from pipelines.yaml_file import read_yaml as read_yaml
 

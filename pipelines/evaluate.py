@@ -23,9 +23,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from pave_model.checkpoint import record_scores
-from pave_model.config import NewlinePosition, PatchConfig
+from pave_model.config import NewlinePosition, PatchConfig, TooLong
 from pave_model.patched_model import PatchedVideoLLM
-from pave_model.sequence_assembly import TooLong
 from pipelines.altered_features import alter
 from pipelines.base_model import load_base
 from pipelines.collator import Collator

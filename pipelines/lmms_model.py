@@ -17,8 +17,7 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 from pydantic import Field, Json, model_validator
 
-from pave_model.config import NewlinePosition
-from pave_model.sequence_assembly import TooLong
+from pave_model.config import NewlinePosition, TooLong
 from pipelines.config import Settings, checked
 from pipelines.errors import MissingFeaturesError, PipelineError
 from pipelines.evaluate import greedy_answers, load_subject

@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from extractors.exo import ROLE as EXO
+from extractors.contract import EXO_ROLE as EXO
 from extractors.picture_folder import PICTURE_SUFFIXES
 from extractors.rgbd_scene import HDF5_SUFFIXES
 from extractors.scannet_folder import is_scene_folder

@@ -11,7 +11,7 @@ from hub_cache import FakeHub
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioConfig, AudioExtractor, tower_size
 from extractors.contract import Sample
 from extractors.errors import MediaError, MissingTrackError, WeightsError
 from extractors.imagebind_audio import random_tower
@@ -29,7 +29,7 @@ def extractor_of(weights: str | Path = "random:7", **changes: object) -> AudioEx
 def checkpoint(tmp_path: Path) -> Path:
     """A small checkpoint in the published layout."""
     path = tmp_path / "imagebind_huge.pth"
-    tower = dict(random_tower(7, extractor_of().config.size).state_dict())
+    tower = dict(random_tower(7, tower_size(extractor_of().config)).state_dict())
     torch.save({"modality_heads.vision.0.bias": torch.ones(2)} | tower, path)
     return path
 
