@@ -11,7 +11,7 @@ import torch
 from pave_process import ROOT, invoke
 from safetensors.torch import save_file
 
-from extractors.dense import SMALL_VIDEO_TOWER
+from extractors.config import SMALL_VIDEO_TOWER
 from extractors.depth3d import SMALL_CLIP
 from extractors.exo import SMALL_SIGLIP
 from extractors.imagebind_audio import TowerSize
