@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 _POLL_SECONDS = 1.0
+_AWAY_SECONDS = 60.0  # a server that restarts is back by then
 
 
 @click.command()
@@ -31,18 +32,23 @@ _POLL_SECONDS = 1.0
 )
 @home_option
 def run(flow: str, params: tuple[str, ...], watch: bool, home: Path) -> None:
-    """Run FLOW, such as extract-audio, as its deployment on the server of `pave up`, or of PREFECT_API_URL."""
+    """Run FLOW, such as extract-audio, as its deployment on a Prefect server.
+
+    The server is that of PREFECT_API_URL, else that of `pave up`, else that of Prefect's profile.
+    """
     from pipelines.errors import ServerError
     from pipelines.flow_server import LocalServer
 
-    if "PREFECT_API_URL" not in os.environ:
-        server = LocalServer(home)
-        if not server.answers():
-            raise ServerError("no Prefect server runs; start one with `pave up`, or set PREFECT_API_URL")
+    if "PREFECT_API_URL" not in os.environ and (server := LocalServer(home)).answers():
         os.environ.update(server.environment())  # before prefect is imported
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        raise ServerError("no Prefect server runs; start one with `pave up`, or set PREFECT_API_URL")
 
     with get_client(sync_client=True) as client:
         try:
@@ -58,7 +64,6 @@ def run(flow: str, params: tuple[str, ...], watch: bool, home: Path) -> None:
                 f"the server has no deployment {flow}/default; deploy with `pave up`; flows are {names}"
             ) from error
         except HTTPError as error:
-            url = os.environ["PREFECT_API_URL"]
             raise ServerError(f"no Prefect server answers at {url}; start one with `pave up`") from error
 
 
@@ -94,19 +99,27 @@ def _flows() -> dict[str, Any]:
 
 
 def _watched(client: SyncPrefectClient, run_id: Any) -> bool:
-    """Show a run until it ends; whether it was completed."""
+    """Show a run until it ends; whether it was completed. Raises HTTPError when the server stays away."""
+    from httpx import HTTPError
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.client.schemas.sorting import LogSort
 
     logs_of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
-    shown, state_shown = 0, None
+    shown, state_shown, heard_at = 0, None, time.monotonic()
     while True:
-        found = client.read_flow_run(run_id)
-        lines = client.read_logs(log_filter=logs_of_run, offset=shown, sort=LogSort.TIMESTAMP_ASC)
+        try:
+            state = client.read_flow_run(run_id).state
+            lines = client.read_logs(log_filter=logs_of_run, offset=shown, sort=LogSort.TIMESTAMP_ASC)
+        except HTTPError as error:
+            if time.monotonic() - heard_at > _AWAY_SECONDS:
+                raise
+            click.echo(f"the server does not answer ({error!r}); asking again", err=True)
+            time.sleep(_POLL_SECONDS)
+            continue
+        heard_at = time.monotonic()
         for line in lines:
             click.echo(f"{line.timestamp.astimezone():%H:%M:%S} {line.message}")
         shown += len(lines)
-        state = found.state
         if state is not None and state.name != state_shown:
             state_shown = state.name
             click.echo(f"state: {state.name}{f': {state.message}' if state.message else ''}")

@@ -155,7 +155,11 @@ def test_weights_that_do_not_fit_are_named(folder: Folder, tmp_path: Path) -> No
         (folder("languagebind", changes={class_token: None}), "languagebind", f"missing: {class_token}"),
         (folder("languagebind", changes={name: torch.ones(3)}), "languagebind", f"wrong shape: {name}"),
         (folder("languagebind", config=deep), "languagebind", r"unexpected: encoder\.layers\.2\."),
-        (folder("languagebind", config=relu), "languagebind", "makes no video tower .hidden_act Input should be 'gelu' or 'quick_gelu'"),
+        (
+            folder("languagebind", config=relu),
+            "languagebind",
+            "makes no video tower .hidden_act Input should be 'gelu' or 'quick_gelu'",
+        ),
         (folder("languagebind", config=heads), "languagebind", "makes no video tower .*no multiple"),
         (folder("languagebind"), "clip", "has temporal attention.*tower=languagebind"),
         (folder("clip"), "languagebind", "has no temporal attention.*tower=clip"),

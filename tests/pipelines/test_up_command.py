@@ -90,3 +90,15 @@ def test_what_is_not_there_is_said_in_one_line(tmp_path: Path, monkeypatch: pyte
     assert full.exit_code == 1
     assert "is taken by another program" in full.stderr
     assert invoke("down", "--home", tmp_path).stdout == "nothing was running\n"
+
+
+def test_the_server_of_prefects_profile_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/api"
+    subprocess.run([sys.executable, "-m", "prefect", "config", "set", f"PREFECT_API_URL={url}"], check=True)
+    none = pave("run", "prepare", "--home", tmp_path / "home")
+    assert none.returncode == 1
+    assert f"no Prefect server answers at {url}" in none.stderr
