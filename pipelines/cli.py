@@ -107,15 +107,24 @@ def sidecue() -> None:
 @click.option(
     "--seed", default=0, show_default=True, help="Of the world; the same seed gives the same files."
 )
-def sidecue_make(root: Path, splits: str, seed: int) -> None:
+@click.option(
+    "--worlds", default="tones", show_default=True, help="Kinds of clips, comma-separated (docs/sidecue.md)."
+)
+@click.option(
+    "--level", default="easy", show_default=True, help="How faint the cues are: easy, medium, hard."
+)
+def sidecue_make(root: Path, splits: str, seed: int, worlds: str, level: str) -> None:
     """Write SideCue's clips and annotations into the folder ROOT."""
+    from pipelines.config import checked
     from pipelines.progress import TerminalProgress
     from tasks.sidecue import SideCueConfig, make
 
-    config = SideCueConfig(splits=_split_sizes(splits), seed=_not_negative(seed, "--seed"))
+    names = [name.strip() for name in worlds.split(",")]
+    settings = {"splits": _split_sizes(splits), "seed": seed, "worlds": names, "level": level}
+    config = checked(SideCueConfig, settings, "pave sidecue make")
     with TerminalProgress("make SideCue") as stage:
         make(root, config, stage.update)
-    click.echo(f"{sum(config.splits.values())} clips in {root}")
+    click.echo(f"{sum(config.splits.values()) * len(names)} clips in {root}")
 
 
 def _split_sizes(text: str) -> dict[str, int]:
@@ -129,14 +138,6 @@ def _split_sizes(text: str) -> dict[str, int]:
             raise PipelineError(f"--split {text!r} cannot be read; write it like train=1200,test=240")
         sizes[name] = int(count)
     return sizes
-
-
-def _not_negative(number: int, option: str) -> int:
-    from pipelines.errors import PipelineError
-
-    if number < 0:
-        raise PipelineError(f"{option} is {number}; give 0 or more")
-    return number
 
 
 @pave.command()

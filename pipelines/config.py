@@ -437,7 +437,7 @@ class DemoConfig(Settings):
     patch_steps: int = Field(default=400, gt=0, description="optimizer steps of the patch, and of its twin")
 
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 def load_yaml(path: Path, schema: type[AnySettings], **overrides: Any) -> AnySettings:

@@ -28,15 +28,25 @@ from tasks.exact_answers import MAX_NEW_TOKENS as MAX_NEW_TOKENS
 from tasks.exact_answers import TO_PERCENT as TO_PERCENT
 from tasks.exact_answers import score as score
 from tasks.instruction import Instruction, TaskError, TaskSample
+from tasks.sidecue_flashes import FLASHES
+from tasks.sidecue_melodies import MELODIES
+from tasks.sidecue_rooms import ROOMS
+from tasks.sidecue_takes import TAKES
 from tasks.sidecue_tones import TONES
-from tasks.sidecue_world import Clip, Question, World
+from tasks.sidecue_world import Clip, Level, Question, World
 
 DATASET = "sidecue"
 SOURCE = "generated: pave sidecue make"
 LICENCE = "Apache-2.0, as PAVE's code"
 
 WorldName = Literal["tones", "melodies", "flashes", "takes", "rooms"]
-WORLDS: dict[WorldName, World] = {"tones": TONES}
+WORLDS: dict[WorldName, World] = {
+    "tones": TONES,
+    "melodies": MELODIES,
+    "flashes": FLASHES,
+    "takes": TAKES,
+    "rooms": ROOMS,
+}
 QUESTIONS: dict[str, Question] = {
     question_type: question
     for world in WORLDS.values()
@@ -46,7 +56,7 @@ CHANNELS = tuple({channel: None for world in WORLDS.values() for channel in worl
 
 
 class SideCueConfig(BaseModel):
-    """What to generate: the worlds, the number of clips of each world in each split, and the seed."""
+    """What to generate: the worlds, the number of clips of each world in each split, the seed and the difficulty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,6 +65,7 @@ class SideCueConfig(BaseModel):
     )
     seed: int = Field(default=0, ge=0)
     worlds: tuple[WorldName, ...] = Field(default=("tones",), min_length=1)
+    level: Level = Field(default="easy", description="how faint the cues are")
 
 
 def draw_clips(config: SideCueConfig, world: WorldName, split: str) -> Iterator[Clip]:
@@ -63,7 +74,7 @@ def draw_clips(config: SideCueConfig, world: WorldName, split: str) -> Iterator[
     if world != "tones":  # the first world had no name in its stream
         stream.append(int.from_bytes(world.encode(), "little") % 2**32)
     for number in range(config.splits[split]):
-        clip: Clip = WORLDS[world].draw(number, split, np.random.default_rng([*stream, number]))
+        clip: Clip = WORLDS[world].draw(number, split, np.random.default_rng([*stream, number]), config.level)
         yield clip
 
 

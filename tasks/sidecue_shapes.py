@@ -57,10 +57,10 @@ def paint_shapes(frames: NDArray[np.uint8], times: NDArray[np.float64], kind: st
         centre_y = (y + SWING * np.sin(12 * velocity_y * times)).astype(np.float32)
         dx = grid[None, None, columns] - centre_x[:, None, None]  # (N, 1, columns)
         dy = grid[None, rows, None] - centre_y[:, None, None]  # (N, rows, 1)
-        frames[:, rows, columns][_inside(kind, dx, dy, radius)] = grey
+        frames[:, rows, columns][inside_shape(kind, dx, dy, radius)] = grey
 
 
-def _inside(
+def inside_shape(
     kind: str, dx: NDArray[np.floating[Any]], dy: NDArray[np.floating[Any]], radius: float
 ) -> NDArray[np.bool_]:
     """Which points at offset (dx, dy) from the centre lie inside a shape."""

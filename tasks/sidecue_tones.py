@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.sidecue_shapes import SHAPE_COUNTS, SHAPE_KINDS, SHAPE_QUESTIONS, Shapes, draw_shapes, paint_shapes
-from tasks.sidecue_sound import TONE_SECONDS, render_sound
+from tasks.sidecue_sound import NOISE, TONE_SECONDS, render_sound
 from tasks.sidecue_video import write_video
-from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Question, World
+from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
 
 BORDER_WIDTH = 8  # pixels
 TONE_MARGIN_SECONDS = 0.1  # the tone keeps this distance from a change of colour
@@ -31,7 +31,8 @@ CLIP_SECONDS = (6, 7, 8)
 class ToneClip:
     """One drawn world. Times are seconds from the clip's start; positions are in frame widths.
 
-    ``segment_ends`` are rising, the last equals ``seconds``; ``segment_colours`` has one colour for each.
+    ``segment_ends`` are rising, the last equals ``seconds``; ``segment_colours`` has one colour for each. ``noise`` is
+    the loudness of the noise.
     """
 
     number: int
@@ -44,6 +45,7 @@ class ToneClip:
     border_second: int
     tone_time: float
     tone_hertz: float
+    noise: float
     sound_seed: int
     answers: dict[str, str]
 
@@ -60,7 +62,7 @@ class ToneClip:
         return {}
 
 
-def draw_tone_clip(number: int, split: str, rng: np.random.Generator) -> ToneClip:
+def draw_tone_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> ToneClip:
     seconds = int(rng.choice(CLIP_SECONDS))
     num_segments = int(rng.integers(len(COLOURS) + 1, seconds))
     # Colours change on whole seconds: an audio encoder with a hop of one second cannot tell finer moments apart.
@@ -86,6 +88,7 @@ def draw_tone_clip(number: int, split: str, rng: np.random.Generator) -> ToneCli
         border_second=border_second,
         tone_time=round(tone_time, 4),
         tone_hertz=round(float(rng.uniform(200, 600)), 1),
+        noise=NOISE[level],
         sound_seed=int(rng.integers(2**31)),
         answers={
             "tone_colour": tone_colour,
@@ -135,7 +138,7 @@ def render_frames(clip: ToneClip) -> NDArray[np.uint8]:
 
 def write_tone_clip(root: Path, clip: ToneClip) -> None:
     """The clip's file, under its name in `root`."""
-    sound = render_sound(clip.seconds, [(clip.tone_time, clip.tone_hertz)], clip.sound_seed)
+    sound = render_sound(clip.seconds, [(clip.tone_time, clip.tone_hertz)], clip.sound_seed, clip.noise)
     write_video(root / clip.media["video"], render_frames(clip), sound)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+Level = Literal["easy", "medium", "hard"]
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (200, 40, 40),
     "green": (40, 160, 60),
@@ -69,13 +70,13 @@ class World:
     """A kind of clip.
 
     Attributes:
-        questions: by question type; no two worlds share one.
-        draw: a clip from its number, its split and random numbers.
+        questions: by question type; two worlds share one only where it is the same.
+        draw: a clip from its number, its split, random numbers and the level of difficulty.
         write: the clip's files below the dataset's root.
     """
 
     questions: Mapping[str, Question]
-    draw: Callable[[int, str, np.random.Generator], Any]
+    draw: Callable[[int, str, np.random.Generator, Level], Any]
     write: Callable[[Path, Any], None]
     channels: tuple[str, ...] = field(init=False)
 

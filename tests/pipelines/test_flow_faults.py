@@ -145,9 +145,9 @@ def test_a_killed_flow_frees_its_slot_and_a_killed_ray_ends_the_next_run(
 ) -> None:
     """Of two runs started at once the second waits; each does only what is missing."""
     (tmp_path / "000001.mp4").touch()  # no worker dies here
-    first = faults.start(media, tmp_path, seconds=1)
+    first = faults.start(media, tmp_path, seconds=3)
     faults.until_done(tmp_path, 1, first)
-    second = faults.start(media, tmp_path, seconds=3)
+    second = faults.start(media, tmp_path, seconds=8)
     faults.until(lambda: faults.server.state(second)["name"] == "AwaitingConcurrencySlot")
     kill(first, b"prefect.engine")
     assert "SIGKILL" in faults.wait(first, "Crashed")
@@ -256,7 +256,8 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(faults: Faults, media: Path
     assert ran.returncode == 0, ran.stderr[-4000:]
     full, again = json.loads(ran.stdout.splitlines()[-1])
     assert full["state"] == "Failed"
-    assert "No space left on device; check the permissions and the free space there" in full["message"]
+    assert "No space left on device" in full["message"]
+    assert "free space" in full["message"].partition(";")[2]  # what to do, wherever the disk got full
     assert "\n" not in full["message"]
     assert again["state"] == "Completed"
     assert set(full["ids"]) < set(again["ids"])
