@@ -6,9 +6,9 @@ Questions of the channel `dense`: which colour flashed first, and whether a name
 question `flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
 
 Why the key frames alone cannot answer: a flash is one frame long, on a frame that `dense` samples (two a second) and
-that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are. Their colours and
-moments, and which of them has the tone, are drawn last, without looking at what is visible. Dense frames in turn show
-none of the blinks.
+that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are: in the file too, where
+no frame is predicted from another. Their colours and moments, and which of them has the tone, are drawn last, without
+looking at what is visible. Dense frames in turn show none of the blinks.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def render_flash_frames(clip: FlashClip) -> NDArray[np.uint8]:
 def write_flash_clip(root: Path, clip: FlashClip) -> None:
     """The clip's file, under its name in `root`."""
     sound = render_sound(clip.seconds, [(clip.tone_time, clip.tone_hertz)], clip.sound_seed, clip.noise)
-    write_video(root / clip.media["video"], render_flash_frames(clip), sound)
+    write_video(root / clip.media["video"], render_flash_frames(clip), sound, frames_alone=True)
 
 
 FLASHES = World(
