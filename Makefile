@@ -40,7 +40,15 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-dev: pyproject.toml
 	$(make_venv)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	$(install_chromium)
 	touch $(VENV)/.installed $@
+
+# The pages are tested in Debian's Chromium; where it cannot be installed, these tests are skipped and say so.
+define install_chromium
+@command -v chromium >/dev/null || \
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+  echo "no Chromium: the tests in a browser will be skipped; on Debian: apt-get install chromium" >&2
+endef
 
 # Keeps a .venv that works; makes it anew when it is missing, broken, or was made at another path.
 define make_venv

@@ -13,6 +13,7 @@ Modules, each usable alone:
   sum over channels).
 - `base_family`, `llava_onevision_base`, `qwen2_5_vl_base`: what differs between families of bases.
 - `checkpoint`, `model_card`, `base_fingerprint`: saving, loading, and recognising the base a patch belongs to.
+- `patch_attention`: where in time a patch looks.
 - `cost`, `published_sizes`: what a patch costs beside its base, counted without weights.
 - `release_checkpoint`, `release_import`: checkpoints of the original release (`release_files`, `release_settings`
   and `release_tensors` read their parts).

@@ -50,28 +50,28 @@ class CrossAttention(nn.Module):
         shift of the values is added to the P S results instead of to the N S_k keys.
         """
         # Projected once per step, then gathered: resampling commutes with an affine map.
-        key = value = self._chunks(F.linear(steps, self.k_linear.weight), side)
+        key = value = self.chunks(F.linear(steps, self.k_linear.weight), side)
         key_shift = value_shift = self.k_linear(bias)  # (d,)
         if not self.tied:
-            value = self._chunks(F.linear(steps, self.v_linear.weight), side)
+            value = self.chunks(F.linear(steps, self.v_linear.weight), side)
             value_shift = self.v_linear(bias)
         if side.backend == "folded":
             linear = self.q_linear
             attended = attend_folded(queries, linear.weight, linear.bias, key, value, side.slots.mask)
         else:
-            query = self._split_heads(self.q_linear(queries))
+            query = self.split_heads(self.q_linear(queries))
             if side.rotation is not None:  # rotated, a shift is no longer the same for all keys
                 key = rotate(key + key_shift.view(self.num_heads, 1, -1), side.rotation[1])
                 query = rotate(query, side.rotation[0])
             attended = attend(query, key, value, side.slots, side.backend)
         return (queries + attended).add_(value_shift)  # into the memory of the sum
 
-    def _chunks(self, projected: Tensor, side: SideBatch) -> Tensor:
+    def chunks(self, projected: Tensor, side: SideBatch) -> Tensor:
         """(N, S_k, d) -> every key frame's chunk, (P, h, K, d / h)."""
         chunks = side.alignment.gather(projected)  # (B, F, M, S_k, d)
-        return self._split_heads(chunks.flatten(0, 1).flatten(1, 2))
+        return self.split_heads(chunks.flatten(0, 1).flatten(1, 2))
 
-    def _split_heads(self, tokens: Tensor) -> Tensor:
+    def split_heads(self, tokens: Tensor) -> Tensor:
         """(P, L, d) -> (P, h, L, d / h)."""
         return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.demo_channels import DemoPatch
 from pipelines.meter import MeterReport
+from pipelines.plot_style import drawn
 from pipelines.prediction_file import PREDICTIONS_FILE
 from pipelines.train import TrainReport
 
@@ -49,7 +50,7 @@ def write_report(out: Path, report: Mapping[str, Any], measured: Sequence[Measur
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("pipelines", "."), undefined=StrictUndefined, autoescape=True
+        loader=PackageLoader("pipelines", "pages"), undefined=StrictUndefined, autoescape=True
     )
     page = environment.get_template("demo_report.html").render(
         report=report, sections=[_section(out, report, found) for found in measured]
@@ -138,17 +139,14 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _loss_curves(trained: Mapping[str, TrainReport]) -> bytes:
     """PNG of the training losses of all variants."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for variant, result in trained.items():
-        axes.plot([step for step, _ in result.losses], [loss for _, loss in result.losses], label=variant)
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per trained token)")
-    axes.set_ylim(bottom=0)
-    axes.legend()
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=120)
+    with drawn(picture, 7, 3.5) as figure:
+        axes = figure.add_subplot()
+        for variant, result in trained.items():
+            axes.plot([step for step, _ in result.losses], [loss for _, loss in result.losses], label=variant)
+        axes.set(xlabel="optimizer step", ylabel="loss (nats per trained token)")
+        axes.set_ylim(bottom=0)
+        axes.legend()
     return picture.getvalue()
 
 

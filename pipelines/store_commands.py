@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import store_transfer_commands, store_upkeep_commands
+from pipelines import store_transfer_commands, store_ui_command, store_upkeep_commands
 from pipelines.store_options import (
     feature_set_named,
     opened,
@@ -23,24 +23,6 @@ from pipelines.store_options import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_OVERVIEW = """
-WITH filled AS (
-    SELECT dataset, channel, fingerprint, count(*) AS samples, count(DISTINCT part) AS parts,
-           sum(steps) AS steps, sum(nbytes) AS bytes, sum(duration) / 3600 AS hours
-    FROM features GROUP BY ALL
-), failed AS (
-    SELECT dataset, channel, fingerprint, count(DISTINCT sample_id) AS failures
-    FROM failures f ANTI JOIN features USING (dataset, channel, fingerprint, sample_id) GROUP BY ALL
-)
-SELECT dataset || '/' || channel || '/' || fingerprint AS feature_set,
-       coalesce(samples, 0) AS samples, coalesce(failures, 0) AS failures, coalesce(parts, 0) AS parts,
-       coalesce(steps, 0) AS steps, hours, coalesce(bytes, 0) AS bytes,
-       extractor || '@' || version AS extractor, licence, config
-FROM feature_sets LEFT JOIN filled USING (dataset, channel, fingerprint)
-     LEFT JOIN failed USING (dataset, channel, fingerprint)
-ORDER BY ALL
-"""
 
 
 @click.group()
@@ -198,16 +180,15 @@ def missing(
         click.echo(f"{sample_id}\t{failure.message if failure else 'not extracted yet'}")
 
 
-for command in (*store_upkeep_commands.COMMANDS, *store_transfer_commands.COMMANDS):
+for command in (store_ui_command.ui, *store_upkeep_commands.COMMANDS, *store_transfer_commands.COMMANDS):
     store.add_command(command)
 
 
 def _overview(url: str, version: str | None) -> list[dict[str, Any]]:
+    from pipelines.store_overview import overview
+
     opened_store = opened(url)
-    rows: list[dict[str, Any]] = opened_store.query(
-        _OVERVIEW, snapshot_of(opened_store, version).version
-    ).to_pylist()
-    return rows
+    return overview(opened_store, snapshot_of(opened_store, version).version)
 
 
 def _echo_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipelines.plot_style import drawn
 from pipelines.progress import Progress
 
 if TYPE_CHECKING:
@@ -125,8 +126,6 @@ def read_log(path: Path) -> list[Entry]:
 
 def write_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
     """Plot loss, learning rates, throughput and data wait over the steps, as PNG."""
-    from matplotlib.figure import Figure
-
     steps = [entry["step"] for entry in entries]
     rates = sorted({name for entry in entries for name in entry if name.endswith("_learning_rate")})
     panels = {
@@ -135,14 +134,15 @@ def write_curves(entries: Sequence[Entry], path: Path, title: str) -> None:
         "examples per second": {"examples_per_s": 1.0},
         "waiting for data (%)": {"data_wait_share": 100.0},
     }
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    figure.suptitle(f"training, {title}")
-    for axes, (label, curves) in zip(figure.subplots(2, 2, sharex=True).flat, panels.items(), strict=True):
-        for name, scale in curves.items():
-            values = [scale * entry.get(name, float("nan")) for entry in entries]
-            axes.plot(steps, values, label=name.removesuffix("_learning_rate"))
-        axes.set(xlabel="optimizer step", ylabel=label)
-        axes.set_ylim(bottom=0)
-        if len(curves) > 1:
-            axes.legend()
-    figure.savefig(path, dpi=120)
+    with drawn(path, 10, 6) as figure:
+        figure.suptitle(f"training, {title}")
+        for axes, (label, curves) in zip(
+            figure.subplots(2, 2, sharex=True).flat, panels.items(), strict=True
+        ):
+            for name, scale in curves.items():
+                values = [scale * entry.get(name, float("nan")) for entry in entries]
+                axes.plot(steps, values, label=name.removesuffix("_learning_rate"))
+            axes.set(xlabel="optimizer step", ylabel=label)
+            axes.set_ylim(bottom=0)
+            if len(curves) > 1:
+                axes.legend()

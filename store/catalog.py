@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -128,6 +128,18 @@ def version_at(location: Location, name: TableName, moment: datetime) -> int:
     except (DeltaError, OSError) as error:
         raise _table_error("read", location, name, error) from error
     return int(table.version())
+
+
+def commit_times(location: Location, name: TableName, limit: int) -> dict[int, datetime]:
+    """The newest versions of the table and when (UTC) each was committed, newest first."""
+    table = _open(location, name)
+    try:
+        entries = table.history(limit)
+    except (DeltaError, OSError) as error:
+        raise _table_error("read", location, name, error) from error
+    return {
+        int(entry["version"]): datetime.fromtimestamp(entry["timestamp"] / 1000, tz=UTC) for entry in entries
+    }
 
 
 def append(location: Location, name: TableName, rows: Rows | Callable[[int], Rows]) -> int:

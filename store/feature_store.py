@@ -196,14 +196,20 @@ class FeatureStore:
         """The tags by name."""
         return retention.read_retention(self.location).tags
 
-    def query(self, sql: str, version: int | None = None) -> pa.Table:
+    def commits(self, limit: int = 100) -> dict[int, datetime]:
+        """The newest catalog versions and when (UTC) each was committed, newest first."""
+        return catalog.commit_times(self.location, "catalog", limit)
+
+    def query(self, sql: str, version: int | None = None, parameters: Sequence[object] = ()) -> pa.Table:
         """The result of one SELECT over the views `features`, `samples`, `instructions`, `feature_sets`, `failures`.
 
-        Args: version: the catalog version that `features` shows, None for the newest.
+        Args:
+            version: the catalog version that `features` shows, None for the newest.
+            parameters: the values of the `?` in it, so that text from outside is never part of the SQL.
 
         Raises QueryError, in one line, for SQL that is wrong or does anything but read.
         """
-        return run_query(self.snapshot(version), sql)
+        return run_query(self.snapshot(version), sql, parameters)
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Reads every byte that a readable version sees and checks it. Safe while others write.

@@ -4,6 +4,8 @@ Views: `features` (the newest row of each sample in the snapshot, with its featu
 `instructions` (the newest row of each), `feature_sets`, `failures` (every failed attempt).
 """
 
+from collections.abc import Sequence
+
 import duckdb
 import pyarrow as pa
 
@@ -39,8 +41,10 @@ WHERE l.op = 'put'
 _TABLES: tuple[catalog.TableName, ...] = ("catalog", "samples", "instructions", "feature_sets", "failures")
 
 
-def run_query(snapshot: Snapshot, sql: str) -> pa.Table:
+def run_query(snapshot: Snapshot, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
     """The result of one SELECT-like statement over the views; it can reach no other file and no variable.
+
+    `parameters` take the places of the `?` in it.
 
     Raises QueryError, in one line, for SQL that is wrong or does anything but read.
     """
@@ -54,7 +58,7 @@ def run_query(snapshot: Snapshot, sql: str) -> pa.Table:
                 raise QueryError(
                     "only one SELECT statement may be run here; the store is changed through Python"
                 )
-            return connection.sql(sql).to_arrow_table()
+            return connection.sql(sql, params=list(parameters) or None).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(_one_line(error)) from error
 

@@ -1,11 +1,14 @@
 """SideCue's world `flashes`: the picture flashes twice between the key frames, and a tone sounds with one flash.
 
+The rim of the picture blinks twice as well, on key frames: the video-only questions are about these blinks.
+
 Questions of the channel `dense`: which colour flashed first, and which of the two came later. The question
 `flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
 
 Why the key frames alone cannot answer: a flash is one frame long, on a frame that `dense` samples (two a second) and
 that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are. Their colours and
-moments, and which of them has the tone, are drawn last, without looking at what is visible.
+moments, and which of them has the tone, are drawn last, without looking at what is visible. Dense frames in turn show
+none of the blinks.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.sidecue_shapes import SHAPE_COUNTS, SHAPE_KINDS, SHAPE_QUESTIONS, Shapes, draw_shapes, paint_shapes
 from tasks.sidecue_sound import NOISE, TONE_SECONDS, render_sound
 from tasks.sidecue_video import write_video
 from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
@@ -24,8 +26,8 @@ from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
 CLIP_SECONDS = (8, 9)
 NUM_KEY_FRAMES = 10
 NUM_DENSE_FRAMES = 16  # of clips of 8 and of 9 seconds: two a second, in chunks of 8
-RIM = 8  # pixels
-BACKGROUND = 128  # grey
+RIM = 12  # pixels
+BACKGROUND, RIM_GREY = 128, 60
 # How far a flash is from the background's grey to its colour, by level.
 STRENGTH: dict[Level, float] = {"easy": 1.0, "medium": 0.5, "hard": 0.25}
 APART_SECONDS = 3.0  # a sound window reaches 1 s to each side: the tone belongs to one flash alone
@@ -33,7 +35,7 @@ APART_SECONDS = 3.0  # a sound window reaches 1 s to each side: the tone belongs
 
 @dataclass(frozen=True)
 class FlashClip:
-    """One drawn clip. `flash_frames` are frame numbers, rising; `tone_flash` is the number of the flash with the tone.
+    """One drawn clip. Frame numbers rise; `tone_flash` is the number of the flash with the tone.
 
     `strength` is that of the flashes: 1 is the full colour, 0 none. `noise` is the loudness of the noise.
     """
@@ -41,9 +43,8 @@ class FlashClip:
     number: int
     split: str
     seconds: int
-    rim_colour: str
-    shape_kind: str
-    shapes: Shapes
+    blink_frames: tuple[int, int]
+    blink_colours: tuple[str, str]
     flash_frames: tuple[int, int]
     flash_colours: tuple[str, str]
     strength: float
@@ -64,51 +65,55 @@ class FlashClip:
         return {"video": f"flashes/{self.split}/{self.number:06d}.mp4"}
 
 
-def hidden_frames(seconds: int) -> NDArray[np.int64]:
-    """The frames that `dense` sees and that are no key frames, rising."""
+def frames_of(seconds: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The frames that only `dense` sees, and those that are only key frames; rising."""
     last = seconds * FPS - 1
     dense = np.linspace(0, last, NUM_DENSE_FRAMES, dtype=np.int64)
-    return np.setdiff1d(dense, np.linspace(0, last, NUM_KEY_FRAMES, dtype=np.int64))
+    key = np.linspace(0, last, NUM_KEY_FRAMES, dtype=np.int64)
+    return np.setdiff1d(dense, key), np.setdiff1d(key, dense)
+
+
+def _draw_two(frames: NDArray[np.int64], rng: np.random.Generator) -> tuple[tuple[int, int], tuple[str, str]]:
+    """Two frames that are apart, and two colours."""
+    pairs = [(a, b) for a in frames.tolist() for b in frames.tolist() if b - a >= APART_SECONDS * FPS]
+    one, other = (str(colour) for colour in rng.permutation(list(COLOURS))[:2])
+    return pairs[int(rng.integers(len(pairs)))], (one, other)
 
 
 def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> FlashClip:
     seconds = int(rng.choice(CLIP_SECONDS))
-    rim_colour = str(rng.choice(list(COLOURS)))
-    kind = str(rng.choice(SHAPE_KINDS))
-    shapes = draw_shapes(int(rng.choice(SHAPE_COUNTS)), rng)
+    only_dense, only_key = frames_of(seconds)
+    blink_frames, blink_colours = _draw_two(only_key, rng)
 
     # All that key frames show is complete here (see the module's docstring).
-    frames = hidden_frames(seconds)
-    pairs = [(a, b) for a in frames.tolist() for b in frames.tolist() if b - a >= APART_SECONDS * FPS]
-    first, second = pairs[int(rng.integers(len(pairs)))]
-    colours = [str(colour) for colour in rng.permutation(list(COLOURS))[:2]]
+    flash_frames, flash_colours = _draw_two(only_dense, rng)
     tone_flash = int(rng.integers(2))
-    asked = [str(colour) for colour in rng.permutation(colours)]
-    middle = ((first, second)[tone_flash] + 0.5) / FPS
+    flashes, blinks = (
+        [str(colour) for colour in rng.permutation(pair)] for pair in (flash_colours, blink_colours)
+    )
+    middle = (flash_frames[tone_flash] + 0.5) / FPS
     tone_time = min(max(middle - TONE_SECONDS / 2, 0), seconds - TONE_SECONDS)
     return FlashClip(
         number=number,
         split=split,
         seconds=seconds,
-        rim_colour=rim_colour,
-        shape_kind=kind,
-        shapes=shapes,
-        flash_frames=(first, second),
-        flash_colours=(colours[0], colours[1]),
+        blink_frames=blink_frames,
+        blink_colours=blink_colours,
+        flash_frames=flash_frames,
+        flash_colours=flash_colours,
         strength=STRENGTH[level],
         tone_flash=tone_flash,
         tone_time=round(tone_time, 4),
         tone_hertz=round(float(rng.uniform(200, 600)), 1),
         noise=NOISE[level],
         sound_seed=int(rng.integers(2**31)),
-        words={"one": asked[0], "other": asked[1]},
+        words={"one": flashes[0], "other": flashes[1], "one_blink": blinks[0], "other_blink": blinks[1]},
         answers={
-            "flash_first": colours[0],
-            "flash_order": colours[1],
-            "flash_at_tone": colours[tone_flash],
-            "rim_colour": rim_colour,
-            "shape_count": str(len(shapes)),
-            "shape_kind": kind,
+            "flash_first": flash_colours[0],
+            "flash_order": flash_colours[1],
+            "flash_at_tone": flash_colours[tone_flash],
+            "blink_first": blink_colours[0],
+            "blink_order": blink_colours[1],
         },
     )
 
@@ -116,14 +121,13 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
 def render_flash_frames(clip: FlashClip) -> NDArray[np.uint8]:
     """The clip's pictures, ``(seconds * FPS, FRAME_SIZE, FRAME_SIZE, 3)`` uint8 RGB."""
     num_frames = clip.seconds * FPS
-    frames = np.full((num_frames, FRAME_SIZE, FRAME_SIZE, 3), BACKGROUND, np.uint8)
+    frames = np.full((num_frames, FRAME_SIZE, FRAME_SIZE, 3), RIM_GREY, np.uint8)
+    for frame, name in zip(clip.blink_frames, clip.blink_colours, strict=True):
+        frames[frame] = COLOURS[name]
+    frames[:, RIM:-RIM, RIM:-RIM] = BACKGROUND
     for frame, name in zip(clip.flash_frames, clip.flash_colours, strict=True):
-        colour = np.array(COLOURS[name])
-        frames[frame] = np.round(BACKGROUND + clip.strength * (colour - BACKGROUND))
-    paint_shapes(frames, np.arange(num_frames) / FPS, clip.shape_kind, clip.shapes)
-    inside = frames[:, RIM:-RIM, RIM:-RIM].copy()
-    frames[:] = COLOURS[clip.rim_colour]
-    frames[:, RIM:-RIM, RIM:-RIM] = inside
+        grey = frames[frame].astype(float)
+        frames[frame] = np.round(grey + clip.strength * (np.array(COLOURS[name]) - grey))
     return frames
 
 
@@ -158,8 +162,16 @@ FLASHES = World(
             ),
             channels=("audio", "dense"),
         ),
-        "rim_colour": Question(("Which colour is the rim of the picture?", "What colour is the frame?")),
-        **SHAPE_QUESTIONS,
+        "blink_first": Question(
+            ("Which colour did the rim blink first?", "The rim blinked twice. Which colour came first?")
+        ),
+        "blink_order": Question(
+            (
+                "Which blink came later, the {one_blink} one or the {other_blink} one?",
+                "The rim blinked {one_blink} and {other_blink}. Which was the second?",
+            ),
+            chance=0.5,
+        ),
     },
     draw=draw_flash_clip,
     write=write_flash_clip,

@@ -163,6 +163,7 @@ def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
     assert json.loads((world / "sidecue.json").read_text()) == {
         "splits": {"train": 2, "test": 1},
         "seed": 4,
+        "level": "easy",
         "worlds": ["tones"],
     }
     other = invoke("sidecue", "make", world, "--split", "train=2,test=1", "--seed", 5)

@@ -11,6 +11,7 @@ from small_scenes import ROOM, room_scene, write_scene
 
 from pipelines.config import InspectSceneConfig
 from pipelines.inspect_scene import inspect_scene
+from pipelines.plot_style import COLOURS
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def test_a_scene_becomes_a_point_cloud_and_a_picture(room: Path, tmp_path: Path)
     with Image.open(tmp_path / "out" / "scene.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert min(pixels.shape[:2]) > 500
-    # walls in their colours, and the red path
-    for colour in ([200, 60, 60], [60, 200, 60], [60, 60, 200], [214, 39, 40]):
+    path = [int(COLOURS[5][at : at + 2], 16) for at in (1, 3, 5)]  # of the camera
+    for colour in ([200, 60, 60], [60, 200, 60], [60, 60, 200], path):
         assert (np.abs(pixels - colour).sum(axis=2) < 40).sum() > 20, colour
 
 
