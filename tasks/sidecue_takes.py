@@ -21,7 +21,7 @@ CAMERA = "behind"
 WALL, FLOOR, BOX_BACK = 150, 95, 60  # grey levels
 HORIZON = 0.7  # lengths here and below are in picture widths
 BOX_HALF_WIDTH, BOX_TOP = 0.36, 0.2
-MARK_RADIUS = 0.2
+MARK_RADIUS = 0.28
 THING_Y = 0.55
 # The radius of the thing in the second camera's picture, by level.
 THING_RADIUS: dict[Level, float] = {"easy": 0.3, "medium": 0.18, "hard": 0.1}
