@@ -68,12 +68,15 @@ def demo_page(patches: Mapping[str, PatchAnswers], max_upload_mb: float, scratch
                         for name in ("base", "LoRA only", "patched")
                     ]
                 truth = gr.Textbox(label="the answer", elem_id="truth", interactive=False)
-        frames = gr.Image(label=CAPTIONS["frames"], elem_id="frames", buttons=[], interactive=False)
-        panes = gr.Image(label="side channel", elem_id="pane", buttons=[], interactive=False)
-        second = gr.Image(label="second side channel", buttons=[], visible=False, interactive=False)
-        attention = gr.Image(label=_ATTENTION, elem_id="attention", buttons=[], interactive=False)
+        # a label of Gradio would cover a picture's corner
+        gr.Markdown(CAPTIONS["frames"])
+        frames = _picture("frames")
+        pane_captions = [gr.Markdown(), gr.Markdown(visible=False)]
+        panes = [_picture("pane"), _picture("second-pane", visible=False)]
+        gr.Markdown(_ATTENTION)
+        attention = _picture("attention")
 
-        shown = [video, frames, panes, second, question, message, *answers, truth, attention]
+        shown = [video, frames, *pane_captions, *panes, question, message, *answers, truth, attention]
         # the message is text: progress is shown where the pictures come
         blocks.load(page.pick, [patch, clip], shown, show_progress_on=frames)
         patch.input(page.switch, [patch], [clip, upload], show_progress_on=frames).then(
@@ -87,6 +90,10 @@ def demo_page(patches: Mapping[str, PatchAnswers], max_upload_mb: float, scratch
         replies = [message, *answers, truth, attention]
         ask.click(page.ask, [patch, clip, upload, question], replies, show_progress_on=attention)
     return blocks
+
+
+def _picture(name: str, visible: bool = True) -> gr.Image:
+    return gr.Image(elem_id=name, show_label=False, buttons=[], interactive=False, visible=visible)
 
 
 class _Page:
@@ -166,25 +173,26 @@ class _Page:
 
     def _show(self, patch: str, media: Mapping[str, Path], questions: list[str], message: str) -> list[Any]:
         channels = self._patches[patch].channels
+        captions: list[Any] = []
         pictures: list[Any] = []
         for channel in channels:
+            captions.append(gr.Markdown(CAPTIONS[channel], visible=True))
             try:
-                pictures.append(
-                    gr.Image(_pixels(channel_pane(channel, media)), label=CAPTIONS[channel], visible=True)
-                )
+                pictures.append(gr.Image(_pixels(channel_pane(channel, media)), visible=True))
             except _EXPECTED as error:
                 message = _sentence(error)
-                pictures.append(gr.Image(None, label=CAPTIONS[channel]))
+                pictures.append(gr.Image(None, visible=True))
+        captions += [gr.Markdown(visible=False)] * (2 - len(captions))
         pictures += [gr.Image(None, visible=False)] * (2 - len(pictures))
         player = media.get("video")
         frames = _pixels(key_frames_pane(media, BaseTraining().num_frames))
         video = gr.Video(None if player is None else str(player), visible=player is not None)
         asked = gr.Dropdown(questions, value=questions[0])
-        return [video, frames, *pictures, asked, message, "", "", "", "", None]
+        return [video, frames, *captions, *pictures, asked, message, "", "", "", "", None]
 
     def _nothing(self, message: str) -> list[Any]:
-        empty = gr.Image(None, visible=False)
-        return [None, None, gr.Image(None), empty, gr.Dropdown([], value=None), message, "", "", "", "", None]
+        hidden = [gr.Markdown(visible=False)] * 2 + [gr.Image(None, visible=False)] * 2
+        return [None, None, *hidden, gr.Dropdown([], value=None), message, "", "", "", "", None]
 
     def _answered(self, reply: Reply, truth: str) -> list[Any]:
         picture = _pixels(attention_pane(reply.attention, reply.step_times, reply.frame_times))

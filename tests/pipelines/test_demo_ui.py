@@ -108,7 +108,7 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
     broken.write_bytes(b"this is no video" * 1000)
     huge.write_bytes(bytes(6_500_000))
     with (
-        chromium_page(1300, 1000) as browsed,
+        chromium_page(1200, 1000) as browsed,
         pave_serving("demo-ui", "--out", out, "--max-upload-mb", 6) as address,
     ):
         page = browsed.page
