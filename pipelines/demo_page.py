@@ -6,7 +6,6 @@ import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -202,25 +201,30 @@ class _Page:
         return [message, "", "", "", "", None]
 
 
-def serve(patches: Mapping[str, PatchAnswers], out: Path, host: str, port: int, max_upload_mb: float) -> None:
-    """Serve the page until it is interrupted. Uploads are in a folder that is removed at the end."""
-    with TemporaryDirectory(prefix="pave-demo-ui-") as scratch:
-        blocks = demo_page(patches, max_upload_mb, Path(scratch))
-        blocks.queue(default_concurrency_limit=1, max_size=20)
-        blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            ssr_mode=False,
-            show_error=False,
-            footer_links=[],
-            allowed_paths=[str((out / "sidecue").resolve()), scratch],
-            max_file_size=int(max_upload_mb * 1e6)
-            + 1_000_000,  # a little more than ours, which says it in words
-            theme=gr.themes.Base(
-                font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"
-            ),
-        )
+def serve(
+    patches: Mapping[str, PatchAnswers],
+    out: Path,
+    host: str,
+    port: int,
+    max_upload_mb: float,
+    scratch: Path,
+) -> None:
+    """Serve the page until it is interrupted. Uploads are kept in `scratch`, which the caller removes."""
+    blocks = demo_page(patches, max_upload_mb, scratch)
+    blocks.queue(default_concurrency_limit=1, max_size=20)
+    blocks.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        ssr_mode=False,
+        show_error=False,
+        footer_links=[],
+        allowed_paths=[str((out / "sidecue").resolve()), str(scratch)],
+        max_file_size=int(max_upload_mb * 1e6) + 1_000_000,  # a little more than ours, which says it in words
+        theme=gr.themes.Base(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"
+        ),
+    )
 
 
 def _sentence(error: Exception) -> str:

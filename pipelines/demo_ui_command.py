@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -31,10 +34,14 @@ def demo_ui(out: Path, host: str, port: int, max_upload_mb: float) -> None:
 
     if find_spec("gradio") is None:
         raise PipelineError("the page needs Gradio; install it with: pip install 'pave-video[ui]'")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
-    from pipelines.demo_answers import demo_patches
-    from pipelines.demo_page import serve
+    # also when it is ended by another program: uploads must not stay
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with TemporaryDirectory(prefix="pave-demo-ui-") as scratch:
+        # before Gradio is imported
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": f"{scratch}/gradio"}
+        from pipelines.demo_answers import demo_patches
+        from pipelines.demo_page import serve
 
-    patches = demo_patches(out)
-    click.echo(f"{', '.join(patches)} of {out} at http://{host}:{port} (Ctrl-C ends)")
-    serve(patches, out, host, port, max_upload_mb)
+        patches = demo_patches(out)
+        click.echo(f"{', '.join(patches)} of {out} at http://{host}:{port} (Ctrl-C ends)")
+        serve(patches, out, host, port, max_upload_mb, Path(scratch))

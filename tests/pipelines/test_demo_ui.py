@@ -107,9 +107,11 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
     broken, huge = tmp_path / "broken.mp4", tmp_path / "huge.mp4"
     broken.write_bytes(b"this is no video" * 1000)
     huge.write_bytes(bytes(6_500_000))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     with (
         chromium_page(1200, 1000) as browsed,
-        pave_serving("demo-ui", "--out", out, "--max-upload-mb", 6) as address,
+        pave_serving("demo-ui", "--out", out, "--max-upload-mb", 6, TMPDIR=str(temporary)) as address,
     ):
         page = browsed.page
         page.goto(address)
@@ -137,3 +139,4 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
         assert "Traceback" not in page.inner_text("body")
         assert not browsed.elsewhere
         assert not browsed.errors
+    assert not list(temporary.glob("pave-demo-ui-*"))  # uploads do not stay
