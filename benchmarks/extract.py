@@ -25,9 +25,10 @@ turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a
 
 The encoders are the small random ones that `pave extract` has without weights; `--encoder large` takes random ones
 of the published sizes, for machines with an accelerator. `--encoder light` takes ones that cost next to nothing: then
-decoding is what bounds the rate, as it does where an accelerator encodes, also on a machine without one. Prints one flat JSON object as its last line.
+decoding is what bounds the rate, as it does where an accelerator encodes, also on a machine without one. Prints one
+flat JSON object as its last line.
 
-    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder light|small|large] [--device cuda]
+    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder light] [--device cuda]
 """
 
 import argparse
