@@ -2,8 +2,8 @@
 
 The rim of the picture blinks twice as well, on key frames: the video-only questions are about these blinks.
 
-Questions of the channel `dense`: which colour flashed first, and which of the two came later. The question
-`flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
+Questions of the channel `dense`: which colour flashed first, and whether one of the two came before the other. The
+question `flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
 
 Why the key frames alone cannot answer: a flash is one frame long, on a frame that `dense` samples (two a second) and
 that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are: in the file too, where
@@ -89,7 +89,7 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
     flash_frames, flash_colours = _draw_two(only_dense, rng)
     tone_flash = int(rng.integers(2))
     flashes, blinks = (
-        [str(colour) for colour in rng.permutation(pair)] for pair in (flash_colours, blink_colours)
+        tuple(str(colour) for colour in rng.permutation(pair)) for pair in (flash_colours, blink_colours)
     )
     middle = (flash_frames[tone_flash] + 0.5) / FPS
     tone_time = min(max(middle - TONE_SECONDS / 2, 0), seconds - TONE_SECONDS)
@@ -110,10 +110,10 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
         words={"one": flashes[0], "other": flashes[1], "one_blink": blinks[0], "other_blink": blinks[1]},
         answers={
             "flash_first": flash_colours[0],
-            "flash_order": flash_colours[1],
+            "flash_order": "yes" if flashes == flash_colours else "no",
             "flash_at_tone": flash_colours[tone_flash],
             "blink_first": blink_colours[0],
-            "blink_order": blink_colours[1],
+            "blink_order": "yes" if blinks == blink_colours else "no",
         },
     )
 
@@ -149,8 +149,8 @@ FLASHES = World(
         ),
         "flash_order": Question(
             (
-                "Which flash came later, the {one} one or the {other} one?",
-                "There was a {one} flash and a {other} flash. Which was the second?",
+                "Did the {one} flash come before the {other} one?",
+                "Was {one} the first flash and {other} the second?",
             ),
             channels=("dense",),
             chance=0.5,
@@ -167,8 +167,8 @@ FLASHES = World(
         ),
         "blink_order": Question(
             (
-                "Which blink came later, the {one_blink} one or the {other_blink} one?",
-                "The rim blinked {one_blink} and {other_blink}. Which was the second?",
+                "Did the {one_blink} blink of the rim come before the {other_blink} one?",
+                "Was {one_blink} the first blink of the rim and {other_blink} the second?",
             ),
             chance=0.5,
         ),
