@@ -23,7 +23,7 @@ CONFIG = sidecue.SideCueConfig(splits={"train": 2}, worlds=("melodies", "flashes
 CUES: dict[sidecue.WorldName, set[str]] = {
     "tones": {"noise"},
     "melodies": {"noise", "tones"},
-    "flashes": {"noise", "strength"},
+    "flashes": {"noise", "strength", "flash_frames", "tone_time"},
     "takes": {"thing_radius"},
     "rooms": {"distances"},
 }
