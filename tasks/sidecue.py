@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.exact_answers import EVALUATED_SPLIT as EVALUATED_SPLIT
 from tasks.exact_answers import HEADLINE as HEADLINE
@@ -64,8 +64,15 @@ class SideCueConfig(BaseModel):
         default={"train": 1200, "test": 240}, description="split name -> clips of each world"
     )
     seed: int = Field(default=0, ge=0)
-    worlds: tuple[WorldName, ...] = Field(default=("tones",), min_length=1)
+    worlds: tuple[WorldName, ...] = Field(default=("tones",), description="at least one, each once")
     level: Level = Field(default="easy", description="how faint the cues are")
+
+    @field_validator("worlds")
+    @classmethod
+    def _each_once(cls, worlds: tuple[WorldName, ...]) -> tuple[WorldName, ...]:
+        if not worlds or len(set(worlds)) < len(worlds):
+            raise ValueError("name at least one world, and each once")
+        return worlds
 
 
 def draw_clips(config: SideCueConfig, world: WorldName, split: str) -> Iterator[Clip]:

@@ -31,7 +31,9 @@ BACKGROUND, RIM_GREY = 128, 60
 # How far a flash is from the background's grey to its colour, by level.
 STRENGTH: dict[Level, float] = {"easy": 1.0, "medium": 0.5, "hard": 0.25}
 ORDINALS = ("first", "second")
-APART_SECONDS = 3.0  # a sound window reaches 1 s to each side: the tone belongs to one flash alone
+# How far the flashes are apart at least, by level. A sound window reaches 1 s to each side of its middle.
+APART_SECONDS: dict[Level, float] = {"easy": 4.0, "medium": 3.0, "hard": 2.0}
+BLINKS_APART_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ def frames_of(seconds: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.setdiff1d(dense, key), np.setdiff1d(key, dense)
 
 
-def _draw_two(frames: NDArray[np.int64], rng: np.random.Generator) -> tuple[tuple[int, int], tuple[str, str]]:
-    """Two frames that are apart, and two colours."""
-    pairs = [(a, b) for a in frames.tolist() for b in frames.tolist() if b - a >= APART_SECONDS * FPS]
+def _draw_two(
+    frames: NDArray[np.int64], apart: float, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[str, str]]:
+    """Two of `frames` that are `apart` seconds from each other at least, and two colours."""
+    pairs = [(a, b) for a in frames.tolist() for b in frames.tolist() if b - a >= apart * FPS]
     one, other = (str(colour) for colour in rng.permutation(list(COLOURS))[:2])
     return pairs[int(rng.integers(len(pairs)))], (one, other)
 
@@ -84,10 +88,10 @@ def _draw_two(frames: NDArray[np.int64], rng: np.random.Generator) -> tuple[tupl
 def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> FlashClip:
     seconds = int(rng.choice(CLIP_SECONDS))
     only_dense, only_key = frames_of(seconds)
-    blink_frames, blink_colours = _draw_two(only_key, rng)
+    blink_frames, blink_colours = _draw_two(only_key, BLINKS_APART_SECONDS, rng)
 
     # All that key frames show is complete here (see the module's docstring).
-    flash_frames, flash_colours = _draw_two(only_dense, rng)
+    flash_frames, flash_colours = _draw_two(only_dense, APART_SECONDS[level], rng)
     tone_flash = int(rng.integers(2))
     flash_asked, blink_asked = (int(number) for number in rng.integers(2, size=2))
     middle = (flash_frames[tone_flash] + 0.5) / FPS

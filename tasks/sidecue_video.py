@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.sidecue_world import FPS, SAMPLE_RATE
 
-# A predicted frame keeps a trace of those before it, and a quality is reached by quantizers that depend on them.
+# A predicted frame keeps a trace of those before it, and quantizers chosen for a quality may depend on them too.
 PREDICTED = {"crf": "20"}
 ALONE = {"qp": "20", "g": "1"}
 

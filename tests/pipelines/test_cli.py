@@ -174,6 +174,32 @@ def test_sidecue_is_made_and_prepared(tmp_path: Path) -> None:
     assert f"sidecue: 3 samples, 0 unusable -> {out / 'manifest.parquet'}" in result.stdout
 
 
+def test_worlds_and_level_of_sidecue_are_chosen(tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    result = invoke(
+        "sidecue", "make", world, "--split", "test=1", "--worlds", "flashes, melodies", "--level", "hard"
+    )
+    assert result.stdout == f"2 clips in {world}\n"
+    made = json.loads((world / "sidecue.json").read_text())
+    assert (made["worlds"], made["level"]) == (["flashes", "melodies"], "hard")
+    assert sorted(path.parts[-3] for path in world.rglob("*.mp4")) == ["flashes", "melodies"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--worlds", "tones,tones", "worlds: name at least one world, and each once"),
+        ("--worlds", "tunes", "worlds.0: Input should be 'tones', 'melodies', 'flashes', 'takes' or 'rooms'"),
+        ("--level", "harder", "level: Input should be 'easy', 'medium' or 'hard'"),
+    ],
+)
+def test_a_wrong_world_or_level_is_named(tmp_path: Path, option: str, value: str, problem: str) -> None:
+    result = invoke("sidecue", "make", tmp_path / "world", option, value)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: pave sidecue make: {problem}\n"
+    assert not (tmp_path / "world").exists()
+
+
 def test_every_task_is_listed() -> None:
     lines = invoke("tasks").stdout.splitlines()
     assert lines[0].split() == ["task", "channels", "source", "licence"]

@@ -92,8 +92,9 @@ def test_what_can_be_seen_says_nothing_about_the_answer(
             assert abs(right - sidecue.QUESTIONS[question].chance) < 0.03, (question, visible)
 
 
-def test_dense_frames_show_the_flashes_alone_and_key_frames_the_blinks_alone() -> None:
-    for clip in drawn("flashes", 400):
+@pytest.mark.parametrize("level", get_args(Level))
+def test_dense_frames_show_the_flashes_alone_and_key_frames_the_blinks_alone(level: Level) -> None:
+    for clip in drawn("flashes", 400, level):
         num_frames = clip.seconds * FPS
         key_frames = key_frame_indices(num_frames, sidecue_flashes.NUM_KEY_FRAMES)
         dense = dense_frame_indices(num_frames, float(FPS))
@@ -101,6 +102,7 @@ def test_dense_frames_show_the_flashes_alone_and_key_frames_the_blinks_alone() -
         assert not set(clip.flash_frames) & set(key_frames.tolist())
         assert set(clip.blink_frames) <= set(key_frames.tolist())
         assert not set(clip.blink_frames) & set(dense.tolist())
+        assert np.diff(clip.flash_frames) / FPS >= sidecue_flashes.APART_SECONDS[level] >= 2
     plain = dataclasses.replace(clip, flash_colours=("red", "red"), flash_frames=clip.flash_frames[::-1])
     same = sidecue_flashes.render_flash_frames(plain)[key_frames]
     assert np.array_equal(sidecue_flashes.render_flash_frames(clip)[key_frames], same)
