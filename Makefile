@@ -8,11 +8,14 @@ CHANNELS ?= audio,dense,exo,depth3d
 # Progress of long steps shows at once, also when the output goes to a file.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo demo-ui test test-slow lint clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed
 	$(BIN)/pave demo --seed $(SEED) --channels $(CHANNELS)
+
+demo-ui: $(VENV)/.installed-ui
+	$(BIN)/pave demo-ui
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -37,11 +40,16 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check -e .
 	touch $@
 
+$(VENV)/.installed-ui: pyproject.toml
+	$(make_venv)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[ui]'
+	touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml
 	$(make_venv)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	$(install_chromium)
-	touch $(VENV)/.installed $@
+	touch $(VENV)/.installed $(VENV)/.installed-ui $@
 
 # The pages are tested in Debian's Chromium; where it cannot be installed, these tests are skipped and say so.
 define install_chromium

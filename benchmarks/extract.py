@@ -24,9 +24,11 @@ turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a
     pipeline/CHANNEL/spread         slowest over fastest turn of the pipeline; near 1 on a quiet machine
 
 The encoders are the small random ones that `pave extract` has without weights; `--encoder large` takes random ones
-of the published sizes, for machines with an accelerator. Prints one flat JSON object as its last line.
+of the published sizes, for machines with an accelerator. `--encoder light` takes ones that cost next to nothing: then
+decoding is what bounds the rate, as it does where an accelerator encodes, also on a machine without one. Prints one
+flat JSON object as its last line.
 
-    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder large] [--device cuda]
+    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder light] [--device cuda]
 """
 
 import argparse
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--channel", choices=("audio", "dense"), action="append", help="default: both")
-    parser.add_argument("--encoder", choices=("small", "large"), default="small")
+    parser.add_argument("--encoder", choices=("light", "small", "large"), default="small")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--quick", action="store_true", help="four short clips, one turn: whether it runs")
     options = parser.parse_args()
@@ -134,6 +136,13 @@ def encoder_config(channel: str, size: str) -> AudioConfig | DenseConfig:
     """Of the small random tower, or a random one of the published size."""
     if size == "small":
         return SMALL_RANDOM_AUDIO if channel == "audio" else SMALL_RANDOM_DENSE
+    if size == "light":
+        if channel == "audio":
+            return AudioConfig(weights="random:0", embed_dim=32, num_blocks=1, num_heads=4, out_dim=16)
+        tower = VideoTowerSize(
+            hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=1, patch_size=56
+        )
+        return DenseConfig(weights="random:0", random_size=tower)
     if channel == "audio":
         return AudioConfig(weights="random:0")
     return DenseConfig(weights="random:0", random_size=VideoTowerSize())

@@ -16,6 +16,7 @@ import click
 from pipelines.checkpoint_commands import import_checkpoint
 from pipelines.compare_command import compare
 from pipelines.convert_command import convert_audio_weights
+from pipelines.demo_ui_command import demo_ui
 from pipelines.doctor_command import doctor
 from pipelines.evaluate_command import evaluate
 from pipelines.flow_run_command import run
@@ -316,6 +317,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 pave.add_command(store)
 pave.add_command(compare)
+pave.add_command(demo_ui)
 pave.add_command(doctor)
 pave.add_command(evaluate)
 pave.add_command(evaluate, "eval")

@@ -174,7 +174,7 @@ def _make_part(
 
 def _measured(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
     """Train the patch and its twin, and measure what its channels are worth."""
-    settings = {variant: _training(patch, variant, config) for variant in ("patch", "lora_only")}
+    settings = {variant: demo_training(patch, variant, config) for variant in ("patch", "lora_only")}
     trained = {variant: train(training, progress) for variant, training in settings.items()}
     scored = side_channel_meter(
         EvaluateConfig(
@@ -191,7 +191,7 @@ def _measured(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -
 
 def _trained_alone(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
     """Train and score a patch of one of the channels that its questions need; the twin is that of all of them."""
-    settings = _training(patch, "patch", config)
+    settings = demo_training(patch, "patch", config)
     trained = train(settings, progress)
     data = _test_data(patch, trained, config)
     scored = evaluate(
@@ -250,7 +250,7 @@ def _data(config: DemoConfig, part: str, split: str, questions: tuple[str, ...] 
     )
 
 
-def _training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainConfig:
+def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainConfig:
     """The training of a variant; the LoRA-only twin differs in nothing but the side channels."""
     return TrainConfig(
         base=str(config.out / "base"),

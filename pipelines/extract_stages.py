@@ -133,10 +133,10 @@ def _catalogued(features: Features) -> _Encoded:
         "n_frames": features.n_frames,
         "attributes": dict(features.attributes) or None,
     }
-    return _stored(features), about
+    return stored_features(features), about
 
 
-def _stored(features: Features) -> StoredFeatures:
+def stored_features(features: Features) -> StoredFeatures:
     """The features as the store takes them: numpy arrays, bfloat16 as ml_dtypes'."""
     arrays = {
         name: tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)

@@ -190,7 +190,7 @@ def _fit(
     rng = np.random.default_rng(config.seed)
     base.train()
     for step in range(1, config.steps + 1):
-        clips = rng.choice(len(texts), config.clips_per_step, replace=False)
+        clips = rng.choice(len(texts), min(config.clips_per_step, len(texts)), replace=False)
         batch = [
             texts[clip][pick]
             for clip in clips

@@ -2,13 +2,13 @@
 
 The rim of the picture blinks twice as well, on key frames: the video-only questions are about these blinks.
 
-Questions of the channel `dense`: which colour flashed first, and which of the two came later. The question
-`flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
+Questions of the channel `dense`: which colour flashed first, and whether a named one was the first or the second. The
+question `flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
 
 Why the key frames alone cannot answer: a flash is one frame long, on a frame that `dense` samples (two a second) and
-that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are. Their colours and
-moments, and which of them has the tone, are drawn last, without looking at what is visible. Dense frames in turn show
-none of the blinks.
+that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are: in the file too, where
+no frame is predicted from another. Their colours and moments, and which of them has the tone, are drawn last, without
+looking at what is visible. Dense frames in turn show none of the blinks.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RIM = 12  # pixels
 BACKGROUND, RIM_GREY = 128, 60
 # How far a flash is from the background's grey to its colour, by level.
 STRENGTH: dict[Level, float] = {"easy": 1.0, "medium": 0.5, "hard": 0.25}
+ORDINALS = ("first", "second")
 APART_SECONDS = 3.0  # a sound window reaches 1 s to each side: the tone belongs to one flash alone
 
 
@@ -88,9 +89,7 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
     # All that key frames show is complete here (see the module's docstring).
     flash_frames, flash_colours = _draw_two(only_dense, rng)
     tone_flash = int(rng.integers(2))
-    flashes, blinks = (
-        [str(colour) for colour in rng.permutation(pair)] for pair in (flash_colours, blink_colours)
-    )
+    flash_asked, blink_asked = (int(number) for number in rng.integers(2, size=2))
     middle = (flash_frames[tone_flash] + 0.5) / FPS
     tone_time = min(max(middle - TONE_SECONDS / 2, 0), seconds - TONE_SECONDS)
     return FlashClip(
@@ -107,13 +106,13 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
         tone_hertz=round(float(rng.uniform(200, 600)), 1),
         noise=NOISE[level],
         sound_seed=int(rng.integers(2**31)),
-        words={"one": flashes[0], "other": flashes[1], "one_blink": blinks[0], "other_blink": blinks[1]},
+        words={"flash": flash_colours[flash_asked], "blink": blink_colours[blink_asked]},
         answers={
             "flash_first": flash_colours[0],
-            "flash_order": flash_colours[1],
+            "flash_order": ORDINALS[flash_asked],
             "flash_at_tone": flash_colours[tone_flash],
             "blink_first": blink_colours[0],
-            "blink_order": blink_colours[1],
+            "blink_order": ORDINALS[blink_asked],
         },
     )
 
@@ -134,7 +133,7 @@ def render_flash_frames(clip: FlashClip) -> NDArray[np.uint8]:
 def write_flash_clip(root: Path, clip: FlashClip) -> None:
     """The clip's file, under its name in `root`."""
     sound = render_sound(clip.seconds, [(clip.tone_time, clip.tone_hertz)], clip.sound_seed, clip.noise)
-    write_video(root / clip.media["video"], render_flash_frames(clip), sound)
+    write_video(root / clip.media["video"], render_flash_frames(clip), sound, frames_alone=True)
 
 
 FLASHES = World(
@@ -149,8 +148,8 @@ FLASHES = World(
         ),
         "flash_order": Question(
             (
-                "Which flash came later, the {one} one or the {other} one?",
-                "There was a {one} flash and a {other} flash. Which was the second?",
+                "Was the {flash} flash the first or the second?",
+                "There were two flashes. Which was the {flash} one, the first or the second?",
             ),
             channels=("dense",),
             chance=0.5,
@@ -167,8 +166,8 @@ FLASHES = World(
         ),
         "blink_order": Question(
             (
-                "Which blink came later, the {one_blink} one or the {other_blink} one?",
-                "The rim blinked {one_blink} and {other_blink}. Which was the second?",
+                "Was the {blink} blink of the rim the first or the second?",
+                "The rim blinked twice. Which was the {blink} blink, the first or the second?",
             ),
             chance=0.5,
         ),

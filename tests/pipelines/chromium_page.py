@@ -13,9 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from pave_process import ROOT
+from pave_process import ROOT, environment
 
 ARTIFACTS = ROOT / "out" / "test-artifacts"
+SECONDS = 120  # until a page is served on a busy machine
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -73,16 +74,18 @@ def chromium_page(width: int = 1200, height: int = 900) -> Iterator[Browsed]:
 
 
 @contextmanager
-def pave_serving(*command: object, seconds: float = 120) -> Iterator[str]:
-    """The address of a `pave` command that serves on a free port, once it answers."""
+def pave_serving(*command: object, **changes: str) -> Iterator[str]:
+    """The address of a `pave` command that serves on a free port, once it answers; `changes` of its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [sys.executable, "-m", "pipelines.cli", *map(str, command), "--port", str(port)]
-    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     address = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + SECONDS
         while True:
             try:
                 urllib.request.urlopen(address, timeout=5).close()

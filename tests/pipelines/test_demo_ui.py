@@ -1,0 +1,142 @@
+"""`pave demo-ui`: the same answers as the evaluation, honest messages, and one walk through the page in a browser."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium_page import chromium_page, pave_serving
+from deadly_extractors import DyingExtractor, SleepingExtractor
+from pave_process import invoke
+from test_demo import run_demo
+
+from extractors.contract import Sample
+from extractors.errors import MediaError
+from pipelines import demo_answers
+from pipelines.demo_answers import check_upload, decode_apart, demo_patches
+from pipelines.errors import RunError
+
+SMALL = (
+    "--channels",
+    "audio",
+    "--train-clips",
+    "8",
+    "--test-clips",
+    "4",
+    "--base-steps",
+    "2",
+    "--patch-steps",
+    "2",
+)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, running_ray: str) -> Path:
+    folder = tmp_path_factory.mktemp("ui") / "demo"
+    run_demo(folder, *SMALL, RAY_ADDRESS=running_ray)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def silent(clips: dict[str, Path]) -> Path:
+    return clips["bikes.mp4"]
+
+
+def test_answers_are_those_of_the_evaluation(out: Path) -> None:
+    patch = demo_patches(out)["audio"]
+    folders = {
+        "patched": out / "scores" / "audio",
+        "LoRA only": out / "scores" / "audio" / "meter" / "twin",
+        "base": out / "scores" / "base" / "audio",
+    }
+    for sample_id, clip in list(patch.clips.items())[:2]:
+        reply = patch.ask(sample_id, clip.questions["tone_colour"])
+        for name, folder in folders.items():
+            lines = map(json.loads, (folder / "predictions.jsonl").read_text().splitlines())
+            (expected,) = [line for line in lines if line["instruction_id"] == f"{sample_id}/tone_colour"]
+            assert reply.texts[name] == expected["prediction"], name
+            assert clip.answers["tone_colour"] == expected["answer"]
+        (shares,) = reply.attention.values()
+        assert shares.shape[1:] == (len(reply.frame_times), len(reply.step_times["audio"]))
+        np.testing.assert_allclose(shares.sum(axis=2), 1, atol=1e-5)
+
+
+def test_an_uploaded_clip_of_the_demo_gets_the_answers_of_its_features(out: Path) -> None:
+    patch = demo_patches(out)["audio"]
+    sample_id, clip = next(iter(patch.clips.items()))
+    question = clip.questions["tone_colour"]
+    cached, fresh = patch.ask(sample_id, question), patch.ask_upload(clip.media["video"], question)
+    assert fresh.texts == cached.texts
+    np.testing.assert_allclose(fresh.attention["audio"], cached.attention["audio"], atol=1e-2)
+
+
+def test_clips_that_cannot_be_used_are_named_in_a_sentence(out: Path, silent: Path, tmp_path: Path) -> None:
+    patch = demo_patches(out)["audio"]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(os.urandom(20_000))
+    with pytest.raises(MediaError, match="the uploaded clip"):
+        check_upload(broken)
+    with pytest.raises(MediaError, match="audio"):
+        patch.ask_upload(silent, "What do you hear?")
+    cut = tmp_path / "cut.mp4"
+    whole = next(iter(patch.clips.values())).media["video"].read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaError):
+        patch.ask_upload(cut, "What do you hear?")
+
+
+def test_a_decoder_that_dies_or_hangs_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MediaError, match="the decoder died"):
+        decode_apart([DyingExtractor()], Sample("upload", "upload", {}))
+    monkeypatch.setattr(demo_answers, "DECODE_SECONDS", 2)
+    with pytest.raises(MediaError, match="takes over 2 s"):
+        decode_apart([SleepingExtractor()], Sample("upload", "upload", {}))
+
+
+def test_a_folder_without_a_demo_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no finished demo"):
+        demo_patches(tmp_path)
+    refused = invoke("demo-ui", "--out", tmp_path)
+    assert refused.exit_code == 1
+    assert "make one with: pave demo" in refused.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path: Path) -> None:
+    broken, huge = tmp_path / "broken.mp4", tmp_path / "huge.mp4"
+    broken.write_bytes(b"this is no video" * 1000)
+    huge.write_bytes(bytes(6_500_000))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with (
+        chromium_page(1200, 1000) as browsed,
+        pave_serving("demo-ui", "--out", out, "--max-upload-mb", 6, TMPDIR=str(temporary)) as address,
+    ):
+        page = browsed.page
+        page.goto(address)
+        page.wait_for_function("document.querySelector('#frames img')?.naturalWidth > 300", timeout=60_000)
+        page.wait_for_function("document.querySelector('#pane img')?.naturalWidth > 300")
+        page.click("#ask")
+        page.wait_for_function("document.querySelector('#attention img')?.naturalWidth > 300", timeout=60_000)
+        assert page.input_value("#truth textarea, #truth input") != ""
+        browsed.screenshot("demo-answered")
+
+        def uploaded(path: Path) -> str:
+            page.set_input_files("#upload input[type=file]", str(path))
+            page.wait_for_function(
+                "document.querySelector('#message')?.innerText.includes('does not work')", timeout=60_000
+            )
+            text = page.inner_text("#message")
+            page.click("#upload button[aria-label='Clear']")
+            page.wait_for_function("(document.querySelector('#message')?.innerText ?? '').trim().length == 0")
+            return text
+
+        assert "the uploaded clip" in uploaded(broken)
+        browsed.screenshot("demo-broken")
+        assert "upload at most 6 MB" in uploaded(huge)
+        assert "audio" in uploaded(silent)
+        assert "Traceback" not in page.inner_text("body")
+        assert not browsed.elsewhere
+        assert not browsed.errors
+    assert not list(temporary.glob("pave-demo-ui-*"))  # uploads do not stay
