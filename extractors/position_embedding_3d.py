@@ -14,6 +14,7 @@ from extractors.weights import check_fit, tensors_hash
 
 _OWNER = "positional_embedding."
 _EPS = 1e-5
+_GAIN = 4.0  # of a random embedding's last layer: what a random tower makes of the pictures must not drown the places
 
 
 class PositionEmbedding3D(nn.Module):
@@ -59,7 +60,7 @@ def embedding_identity(source: str, dim: int) -> dict[str, JSON]:
     """All that changes the embedding's numbers. Raises `WeightsError`."""
     seed = random_seed(source)
     if seed is not None:
-        return {"random_seed": seed}
+        return {"random_seed": seed, "gain": _GAIN}
     return {"sha256": tensors_hash(read_embedding_tensors(source, dim))}
 
 
@@ -72,7 +73,11 @@ def load_embedding(tensors: Mapping[str, Tensor], dim: int) -> PositionEmbedding
 
 def random_embedding(seed: int, dim: int) -> PositionEmbedding3D:
     """Build the module with seeded random weights, as different for different places as a learned one."""
-    return load_embedding(random_tensors(seed, _empty(dim)), dim)
+    module = _empty(dim)
+    last = len(module.position_embedding_head) - 1
+    tensors = random_tensors(seed, module)
+    tensors[f"position_embedding_head.{last}.weight"] *= _GAIN
+    return load_embedding(tensors, dim)
 
 
 def _short(name: str) -> str:

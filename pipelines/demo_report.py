@@ -37,7 +37,7 @@ WHY = {
     "was on screen at that moment; the picture alone cannot tell.",
     "dense": "The background flashes twice, each time between two key frames. The questions are about the colours of "
     "the flashes, which only frames that are sampled more densely show.",
-    "exo": "A box hides an object. Only the camera behind the box sees it.",
+    "exo": "A box hides a sign. Only the camera behind the box sees its colour and the shape on it.",
     "depth3d": "Two balls look equally large but are not equally far away, and the camera faces anywhere. Pictures "
     "alone tell neither distances nor directions.",
     "audio+dense": "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the "

@@ -23,15 +23,17 @@ from tasks.sidecue_raycast import camera_pose, cast
 from tasks.sidecue_world import COLOURS, FRAME_SIZE, Level, Question, World
 
 NUM_VIEWS = 10
-FOCAL = FRAME_SIZE / 2 / math.tan(math.radians(30))  # pixels; the picture is 60 degrees wide
+FOCAL = FRAME_SIZE / 2 / math.tan(math.radians(20))  # pixels; the picture is 40 degrees wide
 ROOM = np.array([[-6.0, 6.0], [-6.0, 6.0], [0.0, 3.0]])  # metres
 EYE_HEIGHT = 1.5  # metres
 METRES = (1, 2, 3, 4)  # how far the balls are
 # How far a distance is from a whole number of metres at most, by level.
 SPREAD: dict[Level, float] = {"easy": 0.1, "medium": 0.25, "hard": 0.4}
 BALL_RADIUS = 0.14  # of the distance
-BALL_SIDE = math.radians(13)  # from the middle of the pan
-PAN = math.radians(4)  # how far the camera turns to each side
+BALL_SIDE = math.radians(9.5)  # from the middle of the pan: a ball fills most of its half of the picture
+BALL_LIFT = math.radians(2)  # above or below the horizon at most
+PAN = math.radians(2)  # how far the camera turns to each side
+YAW = math.radians(20)  # how far the middle of the pan is from east or west at most
 FLOOR_GREY, CEILING_GREY = 90, 190
 
 
@@ -65,7 +67,7 @@ class RoomClip:
 
 def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> RoomClip:
     wall_colour, ball_colour = (str(colour) for colour in rng.permutation(list(COLOURS))[:2])
-    lifts = rng.uniform(math.radians(-4), math.radians(4), 2)
+    lifts = rng.uniform(-BALL_LIFT, BALL_LIFT, 2)
     pan_phase = float(rng.uniform(0, 2 * math.pi))
 
     # The pictures are complete here.
@@ -73,7 +75,7 @@ def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Lev
     distances = metres + rng.uniform(-SPREAD[level], SPREAD[level], 2)
     asked = int(rng.integers(2))
     east = bool(rng.integers(2))
-    yaw = (0 if east else math.pi) + float(rng.uniform(-math.pi / 4, math.pi / 4))
+    yaw = (0 if east else math.pi) + float(rng.uniform(-YAW, YAW))
     position = (*rng.uniform(-0.1, 0.1, 2), EYE_HEIGHT)
     return RoomClip(
         number=number,

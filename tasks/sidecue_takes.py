@@ -1,7 +1,7 @@
 """SideCue's world `takes`: a camera before a box, and one behind it that sees what the box hides.
 
-Questions of the channel `exo`: the colour and the kind of the thing behind the box. It is drawn when all that the
-first camera sees is drawn already, without looking at it, and the box covers it completely.
+Questions of the channel `exo`: the colour of the sign behind the box, and the shape that is painted on it. They are
+drawn when all that the first camera sees is drawn already, without looking at it, and the box covers the sign.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ WALL, FLOOR, BOX_BACK = 150, 95, 60  # grey levels
 HORIZON = 0.7  # lengths here and below are in picture widths
 BOX_HALF_WIDTH, BOX_TOP = 0.36, 0.2
 MARK_RADIUS = 0.28
-THING_Y = 0.55
-# The radius of the thing in the second camera's picture, by level.
-THING_RADIUS: dict[Level, float] = {"easy": 0.3, "medium": 0.18, "hard": 0.1}
+MIDDLE_Y = 0.55
+# The radius of the shape on the sign in the second camera's picture, by level.
+SIGN_RADIUS: dict[Level, float] = {"easy": 0.28, "medium": 0.18, "hard": 0.1}
+SIGN_HALF = 1.25  # radii from the sign's middle to its edges
+PAINT = 235  # grey level of the shapes
 SWAY = 0.03  # how far the cameras move sideways
 
 
 @dataclass(frozen=True)
 class TakeClip:
-    """One drawn take. Phases in radians are those of the cameras' sway; `thing_radius` is in picture widths."""
+    """One drawn take. Phases in radians are those of the cameras' sway; `sign_radius` is in picture widths."""
 
     number: int
     split: str
     box_colour: str
     mark_kind: str
     phase: float
-    thing_colour: str
-    thing_kind: str
-    thing_radius: float
+    sign_colour: str
+    sign_kind: str
+    sign_radius: float
     behind_phase: float
     answers: dict[str, str]
 
@@ -62,20 +64,20 @@ def draw_take_clip(number: int, split: str, rng: np.random.Generator, level: Lev
     phase = round(float(rng.uniform(0, 2 * np.pi)), 4)
 
     # The first camera's picture is complete here.
-    thing_colour, thing_kind = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPE_KINDS))
+    sign_colour, sign_kind = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPE_KINDS))
     return TakeClip(
         number=number,
         split=split,
         box_colour=box_colour,
         mark_kind=mark_kind,
         phase=phase,
-        thing_colour=thing_colour,
-        thing_kind=thing_kind,
-        thing_radius=THING_RADIUS[level],
+        sign_colour=sign_colour,
+        sign_kind=sign_kind,
+        sign_radius=SIGN_RADIUS[level],
         behind_phase=round(float(rng.uniform(0, 2 * np.pi)), 4),
         answers={
-            "behind_colour": thing_colour,
-            "behind_kind": thing_kind,
+            "behind_colour": sign_colour,
+            "behind_kind": sign_kind,
             "box_colour": box_colour,
             "mark_kind": mark_kind,
         },
@@ -86,17 +88,19 @@ def render_ego(clip: TakeClip) -> NDArray[np.uint8]:
     """What the camera before the box sees, ``(CLIP_SECONDS * FPS, FRAME_SIZE, FRAME_SIZE, 3)`` uint8 RGB."""
     frames, centres, grid = _scene(clip.phase, COLOURS[clip.box_colour])
     for picture, centre in zip(frames, centres, strict=True):
-        mark = inside_shape(clip.mark_kind, grid[None] - centre, grid[:, None] - THING_Y, MARK_RADIUS)
-        picture[mark] = 235
+        mark = inside_shape(clip.mark_kind, grid[None] - centre, grid[:, None] - MIDDLE_Y, MARK_RADIUS)
+        picture[mark] = PAINT
     return frames
 
 
 def render_behind(clip: TakeClip) -> NDArray[np.uint8]:
     """What the camera behind the box sees, shaped as `render_ego`'s."""
     frames, centres, grid = _scene(clip.behind_phase, (BOX_BACK,) * 3)
+    half = SIGN_HALF * clip.sign_radius
     for picture, centre in zip(frames, centres, strict=True):
-        thing = inside_shape(clip.thing_kind, grid[None] - centre, grid[:, None] - THING_Y, clip.thing_radius)
-        picture[thing] = COLOURS[clip.thing_colour]
+        picture[np.ix_(abs(grid - MIDDLE_Y) < half, abs(grid - centre) < half)] = COLOURS[clip.sign_colour]
+        shape = inside_shape(clip.sign_kind, grid[None] - centre, grid[:, None] - MIDDLE_Y, clip.sign_radius)
+        picture[shape] = PAINT
     return frames
 
 
@@ -124,11 +128,12 @@ def write_take_clip(root: Path, clip: TakeClip) -> None:
 TAKES = World(
     questions={
         "behind_colour": Question(
-            ("Which colour is the thing behind the box?", "What colour does the box hide?"),
+            ("Which colour is the sign behind the box?", "What colour does the box hide?"),
             channels=("exo",),
         ),
         "behind_kind": Question(
-            ("Which shape is behind the box?", "What kind of shape does the box hide?"), channels=("exo",)
+            ("Which shape is on the sign behind the box?", "What kind of shape does the box hide?"),
+            channels=("exo",),
         ),
         "box_colour": Question(("Which colour is the box?", "What colour has the box?")),
         "mark_kind": Question(("Which shape is painted on the box?", "What kind of mark is on the box?")),
