@@ -3,10 +3,11 @@
 Questions of the channel `depth3d`: which ball is nearer, how far one is, and whether it would be on the left or on the
 right of somebody who faces north.
 
-Why the pictures alone cannot answer: a ball's radius grows with its distance, so both look the same from where the
-camera is, and as it only turns, nothing moves against anything else. Surfaces have one flat colour each, the balls
-touch nothing and cast no shadow. All walls look alike, so that nothing shows where north is: that is the y axis of the
-world, which only the poses tell. Distances and direction are drawn last, without looking at what is visible.
+Why the pictures alone cannot answer: a ball's radius grows with its distance, so both look equally large from where the
+camera is (they differ in colour alone), and as it only turns, nothing moves against anything else. Surfaces have one
+flat colour each, the balls touch nothing and cast no shadow. All walls look alike, so that nothing shows where north
+is: that is the y axis of the world, which only the poses tell. Distances and direction are drawn last, without looking
+at what is visible.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ NUM_VIEWS = 10
 FOCAL = FRAME_SIZE / 2 / math.tan(math.radians(20))  # pixels; the picture is 40 degrees wide
 ROOM = np.array([[-6.0, 6.0], [-6.0, 6.0], [0.0, 3.0]])  # metres
 EYE_HEIGHT = 1.5  # metres
+SIDES = ("left", "right")
 METRES = (1, 2, 3, 4)  # how far the balls are
 # How far a distance is from a whole number of metres at most, by level.
 SPREAD: dict[Level, float] = {"easy": 0.1, "medium": 0.25, "hard": 0.4}
@@ -34,7 +36,7 @@ BALL_SIDE = math.radians(9.5)  # from the middle of the pan: a ball fills most o
 BALL_LIFT = math.radians(2)  # above or below the horizon at most
 PAN = math.radians(2)  # how far the camera turns to each side
 YAW = math.radians(20)  # how far the middle of the pan is from east or west at most
-FLOOR_GREY, CEILING_GREY = 90, 190
+FLOOR_GREY, WALL_GREY, CEILING_GREY = 90, 140, 190
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,7 @@ class RoomClip:
 
     number: int
     split: str
-    wall_colour: str
-    ball_colour: str
+    ball_colours: tuple[str, str]
     lifts: tuple[float, float]
     pan_phase: float
     distances: tuple[float, float]
@@ -66,7 +67,8 @@ class RoomClip:
 
 
 def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> RoomClip:
-    wall_colour, ball_colour = (str(colour) for colour in rng.permutation(list(COLOURS))[:2])
+    left, right = (str(colour) for colour in rng.permutation(list(COLOURS))[:2])
+    seen, named = (int(number) for number in rng.integers(2, size=2))
     lifts = rng.uniform(-BALL_LIFT, BALL_LIFT, 2)
     pan_phase = float(rng.uniform(0, 2 * math.pi))
 
@@ -80,20 +82,19 @@ def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Lev
     return RoomClip(
         number=number,
         split=split,
-        wall_colour=wall_colour,
-        ball_colour=ball_colour,
+        ball_colours=(left, right),
         lifts=_rounded(lifts),
         pan_phase=round(pan_phase, 4),
         distances=_rounded(distances),
         yaw=round(yaw, 4),
         position=(round(float(position[0]), 4), round(float(position[1]), 4), EYE_HEIGHT),
-        words={"side": ("left", "right")[asked]},
+        words={"side": SIDES[asked], "seen_side": SIDES[seen], "colour": (left, right)[named]},
         answers={
             "nearer_ball": "left" if metres[0] < metres[1] else "right",
             "ball_distance": str(metres[asked]),
             "ball_side": "right" if east else "left",
-            "wall_colour": wall_colour,
-            "ball_colour": ball_colour,
+            "ball_colour": (left, right)[seen],
+            "colour_side": SIDES[named],
         },
     )
 
@@ -121,11 +122,9 @@ def poses(clip: RoomClip) -> list[NDArray[np.float64]]:
 def render_view(clip: RoomClip, pose: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """A picture (FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, and its depth (FRAME_SIZE, FRAME_SIZE) in millimetres."""
     hits = cast(pose, FOCAL, (FRAME_SIZE, FRAME_SIZE), ROOM, balls(clip))
+    greys = [WALL_GREY] * 4 + [FLOOR_GREY, CEILING_GREY]
     colours = np.array(
-        [COLOURS[clip.wall_colour]] * 4
-        + [(FLOOR_GREY,) * 3, (CEILING_GREY,) * 3]
-        + [COLOURS[clip.ball_colour]] * 2,
-        np.uint8,
+        [(grey,) * 3 for grey in greys] + [COLOURS[name] for name in clip.ball_colours], np.uint8
     )
     return colours[hits.surface], np.round(1000 * hits.depth).astype(np.uint16)
 
@@ -165,8 +164,16 @@ ROOMS = World(
             channels=("depth3d",),
             chance=0.5,
         ),
-        "wall_colour": Question(("Which colour are the walls?", "What colour have the walls?")),
-        "ball_colour": Question(("Which colour are the balls?", "What colour have the balls?")),
+        "ball_colour": Question(
+            ("Which colour is the {seen_side} ball?", "What colour has the {seen_side} ball?")
+        ),
+        "colour_side": Question(
+            (
+                "Is the {colour} ball the left or the right one?",
+                "Which ball is {colour}, the left or the right one?",
+            ),
+            chance=0.5,
+        ),
     },
     draw=draw_room_clip,
     write=write_room_clip,

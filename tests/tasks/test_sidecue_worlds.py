@@ -73,7 +73,7 @@ def test_whoever_sees_the_flashes_alone_knows_the_one_with_the_tone_half_the_tim
         ("flashes", ("flash_first", "flash_order", "flash_at_tone"), ("blink_first", "blink_order")),
         ("melodies", ("tone_count",), ("melody_colour", "shape_count", "shape_kind")),
         ("takes", ("behind_colour", "behind_kind"), ("box_colour", "mark_kind")),
-        ("rooms", ("nearer_ball", "ball_distance", "ball_side"), ("wall_colour", "ball_colour")),
+        ("rooms", ("nearer_ball", "ball_distance", "ball_side"), ("ball_colour", "colour_side")),
     ],
 )
 def test_what_can_be_seen_says_nothing_about_the_answer(
@@ -171,7 +171,7 @@ def test_pictures_of_a_room_are_the_same_whatever_the_distances_and_the_directio
         same, elsewhere = sidecue_rooms.render_view(other, sidecue_rooms.poses(other)[3])
         assert (same != colour).any(axis=-1).mean() < 0.002, what  # rounding at the edges
         if what == "swapped":
-            balls = (colour == COLOURS[clip.ball_colour]).all(axis=-1)
+            balls = on_balls(colour, clip)
             assert (abs(depth[balls].astype(int) - elsewhere[balls]) > 500).mean() > 0.9
 
 
@@ -185,7 +185,7 @@ def test_points_of_a_room_lie_on_its_walls_and_balls_within_a_centimetre(root: P
             walls = abs(points[:, :, None] - sidecue_rooms.ROOM).min(axis=(1, 2))
             balls = sidecue_rooms.balls(clip)
             spheres = abs(np.linalg.norm(points[:, None] - balls[:, :3], axis=-1) - balls[:, 3]).min(axis=1)
-            on_ball = (scene.colour(number).reshape(-1, 3) == COLOURS[clip.ball_colour]).all(axis=-1)
+            on_ball = on_balls(scene.colour(number).reshape(-1, 3), clip)
             assert on_ball.sum() > 400
             assert np.where(on_ball, spheres, walls).max() < 0.01
 
@@ -199,6 +199,11 @@ def test_the_distance_of_a_ball_is_that_of_the_answer() -> None:
         assert ("left", "right")[int(metres.argmin())] == clip.answers["nearer_ball"]
         # north is y: whoever faces it has larger x on the right
         assert clip.answers["ball_side"] == ("right" if (centres[:, 0] > 0).all() else "left")
+
+
+def on_balls(pixels: np.ndarray, clip: sidecue_rooms.RoomClip) -> np.ndarray:
+    """Which of the pixels (..., 3) have the colour of a ball."""
+    return np.any([(pixels == COLOURS[name]).all(axis=-1) for name in clip.ball_colours], axis=0)
 
 
 def truths(root: Path, world: str) -> list[dict]:
