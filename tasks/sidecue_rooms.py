@@ -25,7 +25,10 @@ from tasks.sidecue_world import COLOURS, FRAME_SIZE, Level, Question, World
 
 NUM_VIEWS = 10
 FOCAL = FRAME_SIZE / 2 / math.tan(math.radians(20))  # pixels; the picture is 40 degrees wide
-ROOM = np.array([[-6.0, 6.0], [-6.0, 6.0], [0.0, 3.0]])  # metres
+# Metres. The origin is not where the camera is: a position embedding with a norm and no biases, such as a random one,
+# tells directions from the origin alone.
+ROOM = np.array([[-6.0, 6.0], [-3.0, 9.0], [0.0, 3.0]])
+CAMERA = (0.0, 3.0)  # the middle of the room
 EYE_HEIGHT = 1.5  # metres
 SIDES = ("left", "right")
 METRES = (1, 2, 3, 4)  # how far the balls are
@@ -78,7 +81,7 @@ def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Lev
     asked = int(rng.integers(2))
     east = bool(rng.integers(2))
     yaw = (0 if east else math.pi) + float(rng.uniform(-YAW, YAW))
-    position = (*rng.uniform(-0.1, 0.1, 2), EYE_HEIGHT)
+    position = (*(CAMERA + rng.uniform(-0.1, 0.1, 2)), EYE_HEIGHT)
     return RoomClip(
         number=number,
         split=split,

@@ -164,7 +164,7 @@ def test_pictures_of_a_room_are_the_same_whatever_the_distances_and_the_directio
         "turned": dataclasses.replace(
             clip,
             yaw=clip.yaw + np.pi,
-            position=(-clip.position[0], -clip.position[1], clip.position[2]),
+            position=(-clip.position[0], 2 * sidecue_rooms.CAMERA[1] - clip.position[1], clip.position[2]),
         ),
     }
     for what, other in others.items():
