@@ -7,11 +7,9 @@ in a process of its own, with limits of memory and time, and nothing of it is ke
 from __future__ import annotations
 
 import copy
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,23 +23,21 @@ from extractors.errors import MediaError
 from extractors.joint_decoding import ROLE, decode_together
 from extractors.media_info import probe
 from pave_model.patch_attention import attention_over_time
+from pipelines.apart_process import run_apart
 from pipelines.collator import Collator
 from pipelines.config import EXTRACT_CONFIGS
 from pipelines.errors import RunError
 from pipelines.evaluate import Subject, greedy_answers, load_subject
 from pipelines.extract_stages import stored_features
 from pipelines.feature_dataset import FeatureDataset, FeatureSource, open_features
-from pipelines.memory_limit import memory_limit
 from pipelines.run_folder import read_run
 from store import Features, FeatureSet
 from store.features import FeatureSetRecord
 from tasks import sidecue
 from tasks.instruction import Instruction
 
-DECODE_SECONDS = 60  # an uploaded clip may take no longer
-DECODE_BYTES = 2 * 2**30
 LONGEST_SECONDS = 120.0  # of an uploaded clip
-_UPLOAD = "the uploaded clip"
+UPLOAD = "the uploaded clip"
 _MAX_NEW_TOKENS = 8
 
 
@@ -133,11 +129,10 @@ class PatchAnswers:
         """
         if not self.takes_uploads:
             raise MediaError(
-                _UPLOAD, "one video file has no outside camera and no depth", "pick a clip of the demo"
+                UPLOAD, "one video file has no outside camera and no depth", "pick a clip of the demo"
             )
-        check_upload(path)
         with self._working:
-            decoded = decode_apart(list(self._decoders.values()), Sample("upload", "upload", {ROLE: path}))
+            decoded = decode_upload(list(self._decoders.values()), path)
             features: dict[str, Any] = {}
             for (channel, extractor), item in zip(self._extractors.items(), decoded, strict=True):
                 (encoded,) = extractor.encode([item])
@@ -232,49 +227,26 @@ def demo_patches(out: Path) -> dict[str, PatchAnswers]:
 
 def check_upload(path: Path) -> None:
     """Raise MediaError, which says what to do, unless the file is a video of a length that is answered at once."""
-    info = probe(path, _UPLOAD)
+    info = probe(path, UPLOAD)
     if info.n_frames == 0 or info.fps is None:
-        raise MediaError(_UPLOAD, "it has no video track", "upload a video")
+        raise MediaError(UPLOAD, "it has no video track", "upload a video")
     if info.duration is not None and info.duration > LONGEST_SECONDS:
         reason = f"it is {info.duration:.0f} s long"
-        raise MediaError(_UPLOAD, reason, f"upload at most {LONGEST_SECONDS:.0f} s")
+        raise MediaError(UPLOAD, reason, f"upload at most {LONGEST_SECONDS:.0f} s")
 
 
-def decode_apart(extractors: Sequence[Extractor], sample: Sample) -> list[Decoded]:
-    """Decode for unloaded extractors in a process of its own, so that no file can end or block this one.
+def decode_upload(extractors: Sequence[Extractor], path: Path) -> list[Decoded]:
+    """Decode an uploaded clip for unloaded extractors, in a process of its own. Raises MediaError."""
+    return run_apart(UPLOAD, _decode, extractors, path)
 
-    Raises MediaError for a file that cannot be decoded, takes too long or too much memory.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_decode, args=(extractors, sample, sending), daemon=True)
-    process.start()
-    sending.close()  # the child has its own end: when it dies, ours sees the end of the file
-    try:
-        if not receiving.poll(DECODE_SECONDS):
-            raise MediaError(_UPLOAD, f"decoding it takes over {DECODE_SECONDS} s", "upload a shorter one")
-        results = receiving.recv()
-    except EOFError:
-        raise MediaError(_UPLOAD, "the decoder died of it", "check the file, or upload another") from None
-    finally:
-        process.kill()
-        process.join()
-        receiving.close()
+
+def _decode(extractors: Sequence[Extractor], path: Path) -> list[Decoded]:
+    check_upload(path)
+    results = decode_together(extractors, Sample("upload", "upload", {ROLE: path}))
     for result in results:
-        if isinstance(result, MediaError):
-            raise MediaError(_UPLOAD, result.reason, result.hint)
-        if isinstance(result, MemoryError):
-            raise MediaError(
-                _UPLOAD, "decoding it takes too much memory", "upload a smaller or a shorter clip"
-            )
         if isinstance(result, Exception):
-            raise MediaError(_UPLOAD, f"it cannot be decoded ({type(result).__name__})", "upload another")
-    return list(results)
-
-
-def _decode(extractors: Sequence[Extractor], sample: Sample, results: Connection) -> None:
-    with memory_limit(DECODE_BYTES):
-        results.send(decode_together(extractors, sample))
+            raise result
+    return [result for result in results if isinstance(result, Decoded)]
 
 
 def _dataset(subject: Subject, source: FeatureSource, item: Instruction) -> FeatureDataset:

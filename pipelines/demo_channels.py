@@ -80,7 +80,7 @@ PATCHES: dict[str, DemoPatch] = {
     patch.name: patch
     for patch in (
         DemoPatch("audio", "audio", ("tone_colour",), {"audio": AUDIO}),
-        DemoPatch("dense", "dense", ("flash_first", "flash_order"), {"dense": DENSE}),
+        DemoPatch("dense", "dense", ("flash_first", "flash_second"), {"dense": DENSE}),
         DemoPatch("exo", "exo", ("behind_colour", "behind_kind"), {"exo": _sizes(0.5)}),
         DemoPatch(
             "depth3d", "depth3d", ("nearer_ball", "ball_distance", "ball_side"), {"depth3d": _sizes(None)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from extractors.errors import ExtractorError
-from pipelines.demo_answers import PatchAnswers, Reply, check_upload
-from pipelines.demo_panes import CAPTIONS, attention_pane, channel_pane, key_frames_pane
+from pave_model.errors import PaveModelError
+from pipelines.apart_process import run_apart
+from pipelines.demo_answers import UPLOAD, PatchAnswers, Reply
+from pipelines.demo_panes import CAPTIONS, ShownMedia, attention_pane, shown_media, shown_upload
 from pipelines.errors import PipelineError
-from pipelines.sidecue_base import BaseTraining
 from store.errors import StoreError
 
+_KEPT_SECONDS = 24 * 3600  # of uploads; all go when the page ends
 _MOST_CLIPS = 60  # in the list
 _LONGEST_QUESTION = 300  # characters
-_EXPECTED = (ExtractorError, PipelineError, StoreError)
+_EXPECTED = (ExtractorError, PaveModelError, PipelineError, StoreError)
 _ABOUT = """# What is a side channel worth?
 The **base** is a small video model that never saw the signal. The **LoRA-only** twin was trained on the same data
 without it. The **patched** model has the patch. Pick a clip whose answer is known, or upload one of your own."""
@@ -32,12 +33,14 @@ _ATTENTION = (
 )
 
 
-def demo_page(patches: Mapping[str, PatchAnswers], max_upload_mb: float, scratch: Path) -> gr.Blocks:
-    """The page over the patches of a demo. Uploads are copied into `scratch`, which the caller removes."""
-    page = _Page(patches, max_upload_mb, scratch)
+def demo_page(patches: Mapping[str, PatchAnswers], max_upload_mb: float) -> gr.Blocks:
+    """The page over the patches of a demo."""
+    page = _Page(patches, max_upload_mb)
     first = next(iter(patches))
     clips = page.clip_names(first)
-    blocks: gr.Blocks = gr.Blocks(title="PAVE demo", analytics_enabled=False, delete_cache=(600, 600))
+    blocks: gr.Blocks = gr.Blocks(
+        title="PAVE demo", analytics_enabled=False, delete_cache=(600, _KEPT_SECONDS)
+    )
     with blocks:
         gr.Markdown(_ABOUT)
         with gr.Row():
@@ -98,10 +101,9 @@ def _picture(name: str, visible: bool = True) -> gr.Image:
 class _Page:
     """What the page's events do. Everything that is expected to go wrong becomes its message."""
 
-    def __init__(self, patches: Mapping[str, PatchAnswers], max_upload_mb: float, scratch: Path) -> None:
+    def __init__(self, patches: Mapping[str, PatchAnswers], max_upload_mb: float) -> None:
         self._patches = patches
         self._max_bytes = int(max_upload_mb * 1e6)
-        self._scratch = scratch
 
     def clip_names(self, patch: str) -> list[str]:
         """The held-out clips that can be picked."""
@@ -118,22 +120,26 @@ class _Page:
             chosen = self._patches[patch].clips[clip]
         except KeyError:
             return self._nothing(f"There is no clip {clip!r} of {patch!r}; pick one of the list.")
-        return self._show(patch, chosen.media, list(chosen.questions.values()), "")
+        try:
+            shown = shown_media(chosen.media, self._patches[patch].channels)
+        except _EXPECTED as error:
+            return self._nothing(_sentence(error))
+        return self._show(shown, list(chosen.questions.values()), "", chosen.media.get("video"))
 
     def show_upload(self, patch: str, upload: str | None) -> list[Any]:
         """Show an uploaded clip, or say why not."""
         if upload is None:
             return self._nothing("")
         try:
-            path = self._kept(upload)
-            check_upload(path)
+            path = self._small(upload)
             answers = self._patches[patch]
             if not answers.takes_uploads:
                 return self._nothing(
                     f"The patch {patch} needs more than a video file; pick a clip of the demo."
                 )
             questions = list(next(iter(answers.clips.values())).questions.values())
-            return self._show(patch, {"video": path}, questions, "Uploaded. Its right answers are not known.")
+            shown = run_apart(UPLOAD, shown_upload, path, answers.channels)
+            return self._show(shown, questions, "Uploaded. Its right answers are not known.", path)
         except _EXPECTED as error:
             return self._nothing(_sentence(error))
 
@@ -149,7 +155,7 @@ class _Page:
         answers = self._patches[patch]
         try:
             if upload is not None:
-                return self._answered(answers.ask_upload(self._kept(upload), text), "not known")
+                return self._answered(answers.ask_upload(self._small(upload), text), "not known")
             if clip not in answers.clips:
                 return self._unanswered(f"There is no clip {clip!r} of {patch!r}; pick one of the list.")
             chosen = answers.clips[clip]
@@ -158,36 +164,30 @@ class _Page:
         except _EXPECTED as error:
             return self._unanswered(_sentence(error))
 
-    def _kept(self, upload: str) -> Path:
-        """An upload under a name of ours. Raises PipelineError for one that is too large."""
-        source = Path(upload)
-        size = source.stat().st_size
+    def _small(self, upload: str) -> Path:
+        """The file of an upload. Raises PipelineError for one that is too large, or was removed."""
+        try:
+            size = Path(upload).stat().st_size
+        except OSError as error:
+            raise PipelineError("the uploaded file is gone; upload it again") from error
         if size > self._max_bytes:
             raise PipelineError(
                 f"the file has {size / 1e6:.1f} MB; upload at most {self._max_bytes / 1e6:g} MB, or cut the clip"
             )
-        kept = self._scratch / f"upload{source.suffix.lower()[:8]}"
-        shutil.copyfile(source, kept)
-        return kept
+        return Path(upload)
 
-    def _show(self, patch: str, media: Mapping[str, Path], questions: list[str], message: str) -> list[Any]:
-        channels = self._patches[patch].channels
+    def _show(self, shown: ShownMedia, questions: list[str], message: str, player: Path | None) -> list[Any]:
         captions: list[Any] = []
         pictures: list[Any] = []
-        for channel in channels:
+        for channel, pane in shown.panes.items():
             captions.append(gr.Markdown(CAPTIONS[channel], visible=True))
-            try:
-                pictures.append(gr.Image(_pixels(channel_pane(channel, media)), visible=True))
-            except _EXPECTED as error:
-                message = _sentence(error)
-                pictures.append(gr.Image(None, visible=True))
+            pictures.append(gr.Image(None if pane is None else _pixels(pane), visible=True))
         captions += [gr.Markdown(visible=False)] * (2 - len(captions))
         pictures += [gr.Image(None, visible=False)] * (2 - len(pictures))
-        player = media.get("video")
-        frames = _pixels(key_frames_pane(media, BaseTraining().num_frames))
         video = gr.Video(None if player is None else str(player), visible=player is not None)
         asked = gr.Dropdown(questions, value=questions[0])
-        return [video, frames, *captions, *pictures, asked, message, "", "", "", "", None]
+        message = " ".join([f"**This does not work:** {problem}." for problem in shown.problems] or [message])
+        return [video, _pixels(shown.key_frames), *captions, *pictures, asked, message, "", "", "", "", None]
 
     def _nothing(self, message: str) -> list[Any]:
         hidden = [gr.Markdown(visible=False)] * 2 + [gr.Image(None, visible=False)] * 2
@@ -201,16 +201,9 @@ class _Page:
         return [message, "", "", "", "", None]
 
 
-def serve(
-    patches: Mapping[str, PatchAnswers],
-    out: Path,
-    host: str,
-    port: int,
-    max_upload_mb: float,
-    scratch: Path,
-) -> None:
-    """Serve the page until it is interrupted. Uploads are kept in `scratch`, which the caller removes."""
-    blocks = demo_page(patches, max_upload_mb, scratch)
+def serve(patches: Mapping[str, PatchAnswers], out: Path, host: str, port: int, max_upload_mb: float) -> None:
+    """Serve the page until it is interrupted. Uploads are in Gradio's folder, `GRADIO_TEMP_DIR`."""
+    blocks = demo_page(patches, max_upload_mb)
     blocks.queue(default_concurrency_limit=1, max_size=20)
     blocks.launch(
         server_name=host,
@@ -219,7 +212,7 @@ def serve(
         ssr_mode=False,
         show_error=False,
         footer_links=[],
-        allowed_paths=[str((out / "sidecue").resolve()), str(scratch)],
+        allowed_paths=[str((out / "sidecue").resolve())],
         max_file_size=int(max_upload_mb * 1e6) + 1_000_000,  # a little more than ours, which says it in words
         theme=gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ from extractors.clip_reader import read_one
 from extractors.clip_requests import ChosenFrames, Picture, PictureRequest, SoundRequest, Waveform
 from extractors.contract import EXO_ROLE
 from extractors.dense_input import dense_frame_indices
+from extractors.errors import MediaError
+from extractors.joint_decoding import ROLE
 from extractors.key_frames import read_key_frames
 from extractors.key_pictures import SCENE
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import view_indices
+from pipelines.demo_answers import check_upload
 from pipelines.plot_style import COLOURS, drawn
+from pipelines.sidecue_base import BaseTraining
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +37,37 @@ CAPTIONS = {
 }
 _MOST_PICTURES = 16
 _WIDTH = 9.0  # inches
+
+
+@dataclass(frozen=True)
+class ShownMedia:
+    """A clip's pictures as PNG: its key frames, and a pane by channel, None where a channel cannot be shown.
+
+    `problems` say why.
+    """
+
+    key_frames: bytes
+    panes: Mapping[str, bytes | None]
+    problems: tuple[str, ...]
+
+
+def shown_media(media: Mapping[str, Path], channels: Sequence[str]) -> ShownMedia:
+    """The pictures of a sample. Raises MediaError where it has no key frames."""
+    panes: dict[str, bytes | None] = {}
+    problems = []
+    for channel in channels:
+        try:
+            panes[channel] = channel_pane(channel, media)
+        except MediaError as error:
+            panes[channel] = None
+            problems.append(str(error))
+    return ShownMedia(key_frames_pane(media, BaseTraining().num_frames), panes, tuple(problems))
+
+
+def shown_upload(path: Path, channels: Sequence[str]) -> ShownMedia:
+    """The pictures of an uploaded clip. Raises MediaError for one that cannot be used."""
+    check_upload(path)
+    return shown_media({ROLE: path}, channels)
 
 
 def key_frames_pane(media: Mapping[str, Path], num_frames: int) -> bytes:
@@ -88,13 +124,14 @@ def _outside(media: Mapping[str, Path]) -> bytes:
 def _depth(media: Mapping[str, Path]) -> bytes:
     with open_scene(media[SCENE], "the scene") as scene:
         chosen = [int(number) for number in view_indices(len(scene.names), 4)]
-        depths = [scene.depth(number) / 1000 for number in chosen]
+        depths = np.stack([scene.depth(number) / 1000 for number in chosen])
         poses = [scene.poses[number] for number in chosen]
     picture = io.BytesIO()
     with drawn(picture, _WIDTH, 2.6) as figure:
         for place, (depth, number, pose) in enumerate(zip(depths, chosen, poses, strict=True)):
             axes = figure.add_subplot(1, 4, place + 1)
-            shown = axes.imshow(depth, cmap="viridis_r")
+            # one scale for all; 0 is no reading
+            shown = axes.imshow(np.ma.masked_equal(depth, 0), cmap="viridis_r", vmin=0, vmax=depths.max())
             heading = (
                 np.degrees(np.arctan2(pose[0, 2], pose[1, 2])) % 360
             )  # from y, which is north, clockwise

@@ -44,4 +44,4 @@ def demo_ui(out: Path, host: str, port: int, max_upload_mb: float) -> None:
 
         patches = demo_patches(out)
         click.echo(f"{', '.join(patches)} of {out} at http://{host}:{port} (Ctrl-C ends)")
-        serve(patches, out, host, port, max_upload_mb, Path(scratch))
+        serve(patches, out, host, port, max_upload_mb)

@@ -2,8 +2,8 @@
 
 The rim of the picture blinks twice as well, on key frames: the video-only questions are about these blinks.
 
-Questions of the channel `dense`: which colour flashed first, and whether a named one was the first or the second. The
-question `flash_at_tone`, which colour flashed when the tone sounded, needs `dense` and `audio` together.
+Questions of the channel `dense`: which colour flashed first, and which second. The question `flash_at_tone`, which
+colour flashed when the tone sounded, needs `dense` and `audio` together.
 
 Why the key frames alone cannot answer: a flash is one frame long, on a frame that `dense` samples (two a second) and
 that is none of `NUM_KEY_FRAMES` key frames, so that these are the same whatever the flashes are: in the file too, where
@@ -30,7 +30,6 @@ RIM = 12  # pixels
 BACKGROUND, RIM_GREY = 128, 60
 # How far a flash is from the background's grey to its colour, by level.
 STRENGTH: dict[Level, float] = {"easy": 1.0, "medium": 0.5, "hard": 0.25}
-ORDINALS = ("first", "second")
 # How far the flashes are apart at least, by level. A sound window reaches 1 s to each side of its middle.
 APART_SECONDS: dict[Level, float] = {"easy": 4.0, "medium": 3.0, "hard": 2.0}
 BLINKS_APART_SECONDS = 3.0
@@ -56,7 +55,6 @@ class FlashClip:
     tone_hertz: float
     noise: float
     sound_seed: int
-    words: dict[str, str]
     answers: dict[str, str]
 
     @property
@@ -66,6 +64,10 @@ class FlashClip:
     @property
     def media(self) -> dict[str, str]:
         return {"video": f"flashes/{self.split}/{self.number:06d}.mp4"}
+
+    @property
+    def words(self) -> dict[str, str]:
+        return {}
 
 
 def frames_of(seconds: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -93,7 +95,6 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
     # All that key frames show is complete here (see the module's docstring).
     flash_frames, flash_colours = _draw_two(only_dense, APART_SECONDS[level], rng)
     tone_flash = int(rng.integers(2))
-    flash_asked, blink_asked = (int(number) for number in rng.integers(2, size=2))
     middle = (flash_frames[tone_flash] + 0.5) / FPS
     tone_time = min(max(middle - TONE_SECONDS / 2, 0), seconds - TONE_SECONDS)
     return FlashClip(
@@ -110,13 +111,12 @@ def draw_flash_clip(number: int, split: str, rng: np.random.Generator, level: Le
         tone_hertz=round(float(rng.uniform(200, 600)), 1),
         noise=NOISE[level],
         sound_seed=int(rng.integers(2**31)),
-        words={"flash": flash_colours[flash_asked], "blink": blink_colours[blink_asked]},
         answers={
             "flash_first": flash_colours[0],
-            "flash_order": ORDINALS[flash_asked],
+            "flash_second": flash_colours[1],
             "flash_at_tone": flash_colours[tone_flash],
             "blink_first": blink_colours[0],
-            "blink_order": ORDINALS[blink_asked],
+            "blink_second": blink_colours[1],
         },
     )
 
@@ -150,13 +150,13 @@ FLASHES = World(
             ),
             channels=("dense",),
         ),
-        "flash_order": Question(
+        "flash_second": Question(
             (
-                "Was the {flash} flash the first or the second?",
-                "There were two flashes. Which was the {flash} one, the first or the second?",
+                "Which colour flashed second?",
+                "What was the colour of the last flash?",
+                "The picture flashed twice. Which colour came second?",
             ),
             channels=("dense",),
-            chance=0.5,
         ),
         "flash_at_tone": Question(
             (
@@ -168,12 +168,11 @@ FLASHES = World(
         "blink_first": Question(
             ("Which colour did the rim blink first?", "The rim blinked twice. Which colour came first?")
         ),
-        "blink_order": Question(
+        "blink_second": Question(
             (
-                "Was the {blink} blink of the rim the first or the second?",
-                "The rim blinked twice. Which was the {blink} blink, the first or the second?",
+                "Which colour did the rim blink second?",
+                "The rim blinked twice. Which colour came second?",
             ),
-            chance=0.5,
         ),
     },
     draw=draw_flash_clip,

@@ -1,5 +1,6 @@
 """`pave demo-ui`: the same answers as the evaluation, honest messages, and one walk through the page in a browser."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,13 +10,15 @@ import pytest
 from chromium_page import chromium_page, pave_serving
 from deadly_extractors import DyingExtractor, SleepingExtractor
 from pave_process import invoke
+from PIL import Image
 from test_demo import run_demo
 
-from extractors.contract import Sample
 from extractors.errors import MediaError
-from pipelines import demo_answers
-from pipelines.demo_answers import check_upload, decode_apart, demo_patches
+from pipelines import apart_process
+from pipelines.demo_answers import check_upload, decode_upload, demo_patches
+from pipelines.demo_panes import shown_media
 from pipelines.errors import RunError
+from tasks import sidecue, sidecue_world
 
 SMALL = (
     "--channels",
@@ -86,12 +89,31 @@ def test_clips_that_cannot_be_used_are_named_in_a_sentence(out: Path, silent: Pa
         patch.ask_upload(cut, "What do you hear?")
 
 
-def test_a_decoder_that_dies_or_hangs_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_dies_or_hangs_is_a_message(
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(MediaError, match="the decoder died"):
-        decode_apart([DyingExtractor()], Sample("upload", "upload", {}))
-    monkeypatch.setattr(demo_answers, "DECODE_SECONDS", 2)
+        decode_upload([DyingExtractor()], clips["bikes.mp4"])
+    monkeypatch.setattr(apart_process, "MOST_SECONDS", 2)
     with pytest.raises(MediaError, match="takes over 2 s"):
-        decode_apart([SleepingExtractor()], Sample("upload", "upload", {}))
+        decode_upload([SleepingExtractor()], clips["bikes.mp4"])
+
+
+@pytest.mark.parametrize(
+    ("world", "channels"),
+    [("flashes", ("audio", "dense")), ("takes", ("exo",)), ("rooms", ("depth3d",))],
+)
+def test_every_channel_has_a_picture(
+    world: sidecue.WorldName, channels: tuple[str, ...], tmp_path: Path
+) -> None:
+    sidecue.make(tmp_path, sidecue.SideCueConfig(splits={"test": 1}, worlds=(world,)), workers=1)
+    ((sample,), _) = sidecue.load(tmp_path)
+    shown = shown_media({role: tmp_path / path for role, path in sample.media.items()}, channels)
+    assert not shown.problems
+    for picture in (shown.key_frames, *(shown.panes[channel] for channel in channels)):
+        assert picture is not None
+        pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # more than an empty frame with its text
 
 
 def test_a_folder_without_a_demo_is_refused(tmp_path: Path) -> None:
@@ -119,7 +141,7 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
         page.wait_for_function("document.querySelector('#pane img')?.naturalWidth > 300")
         page.click("#ask")
         page.wait_for_function("document.querySelector('#attention img')?.naturalWidth > 300", timeout=60_000)
-        assert page.input_value("#truth textarea, #truth input") != ""
+        assert page.input_value("#truth textarea, #truth input") in sidecue_world.COLOURS
         browsed.screenshot("demo-answered")
 
         def uploaded(path: Path) -> str:

@@ -62,15 +62,12 @@ def test_whoever_sees_the_flashes_alone_knows_the_one_with_the_tone_half_the_tim
     clips = drawn("flashes")
     agree = np.mean([clip.answers["flash_at_tone"] == clip.answers["flash_first"] for clip in clips])
     assert abs(agree - 0.5) < 0.03
-    for clip in clips:
-        named = clip.flash_colours[("first", "second").index(clip.answers["flash_order"])]
-        assert clip.words["flash"] == named
 
 
 @pytest.mark.parametrize(
     ("world", "hidden", "seen"),
     [
-        ("flashes", ("flash_first", "flash_order", "flash_at_tone"), ("blink_first", "blink_order")),
+        ("flashes", ("flash_first", "flash_second", "flash_at_tone"), ("blink_first", "blink_second")),
         ("melodies", ("tone_count",), ("melody_colour", "shape_count", "shape_kind")),
         ("takes", ("behind_colour", "behind_kind"), ("box_colour", "mark_kind")),
         ("rooms", ("nearer_ball", "ball_distance", "ball_side"), ("ball_colour", "colour_side")),
