@@ -258,7 +258,7 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @pave.command()
 @click.option("--out", type=folder_option, help="Folder of the demo. [default: out/demo]")
 @click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
-@click.option("--channels", help="Side channels, separated by commas. [default: audio,dense,exo,depth3d]")
+@click.option("--channels", help="Of audio, dense, exo, depth3d, separated by commas. [default: audio]")
 @click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 1200]")
 @click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 240]")
 @click.option("--base-steps", type=int, help="Optimizer steps of the base, for each channel. [default: 240]")

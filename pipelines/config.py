@@ -428,7 +428,7 @@ class DemoConfig(Settings):
 
     out: Path = Path("out/demo")
     channels: tuple[DemoChannel, ...] = Field(
-        default=("audio", "dense", "exo", "depth3d"), min_length=1, description="side channels, each once"
+        default=("audio",), min_length=1, description="side channels, each once: audio, dense, exo, depth3d"
     )
     seed: int = Field(default=0, ge=0)
     train_clips: int = Field(default=1200, gt=0, description="of each channel")
