@@ -24,7 +24,7 @@ CUES: dict[sidecue.WorldName, set[str]] = {
     "tones": {"noise"},
     "melodies": {"noise", "tones"},
     "flashes": {"noise", "strength", "flash_frames", "tone_time"},
-    "takes": {"thing_radius"},
+    "takes": {"sign_radius"},
     "rooms": {"distances"},
 }
 # sha256 of the easy clips of seed 0 as they were before there were levels.
