@@ -31,7 +31,17 @@ from pipelines.config import (
     Settings,
     TrainConfig,
 )
-from pipelines.demo_channels import ALONE, JOINT, LORA, PATCHES, WORLDS, DemoPatch, extraction, part_channels
+from pipelines.demo_channels import (
+    ALONE,
+    BASE_EFFORT,
+    JOINT,
+    LORA,
+    PATCHES,
+    WORLDS,
+    DemoPatch,
+    extraction,
+    part_channels,
+)
 from pipelines.demo_report import write_report
 from pipelines.errors import RunError
 from pipelines.evaluate import evaluate
@@ -116,7 +126,9 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         clips,
         questions,
         out / "base",
-        BaseTraining(seed=config.seed, steps=config.base_steps * len(parts)),
+        BaseTraining(
+            seed=config.seed, steps=round(config.base_steps * sum(BASE_EFFORT[part] for part in parts))
+        ),
         progress,
     )
     with ray_session():  # started once for all

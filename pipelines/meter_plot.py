@@ -16,7 +16,7 @@ def write_meter_plot(report: MeterReport, path: Path) -> None:
     groups = list(report.values)
     variants = list(dict.fromkeys(row.variant for row in report.rows))
     width = 0.8 / (len(variants) + 1)
-    with drawn(path, 2.5 + 1.2 * len(groups) + 0.2 * len(variants), 4) as figure:
+    with drawn(path, 4.0 + 1.2 * len(groups) + 0.2 * len(variants), 4) as figure:
         axes = figure.add_subplot()
         axes.bar(
             [index - 0.4 + width / 2 for index in range(len(groups))],
@@ -50,4 +50,4 @@ def write_meter_plot(report: MeterReport, path: Path) -> None:
         axes.set_xticks(range(len(groups)), groups, rotation=20, ha="right")
         axes.set(ylabel=f"{report.metric} (chance dotted)", title="what the side channels are worth")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the bars
