@@ -41,9 +41,10 @@ WORLDS: dict[str, tuple[WorldName, ...]] = {
     "exo": ("takes",),
     "depth3d": ("rooms",),
 }
-# How many times `base_steps` a part adds to the base's training. Which of two blinks came first takes longer to learn
-# than a colour, and what the base cannot do with what it sees, no patch teaches it in a few hundred steps.
-BASE_EFFORT = {"audio": 1.0, "dense": 2.5, "exo": 1.0, "depth3d": 1.0}
+# How many times `base_steps` a part adds to the base's training. What came first, or on which side something is, takes
+# longer to learn than a colour, and what the base cannot do with what it sees, no patch teaches it in a few hundred
+# steps.
+BASE_EFFORT = {"audio": 1.0, "dense": 2.5, "exo": 1.0, "depth3d": 2.5}
 CLIP_SIZE = CLIPVisionConfig(
     image_size=84,
     patch_size=14,
