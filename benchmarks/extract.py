@@ -48,10 +48,8 @@ import torch  # noqa: E402
 
 from benchmarks.extract_loop import DecodePool, run_encode, run_loop  # noqa: E402
 from extractors import extractor_class  # noqa: E402
-from extractors.audio import AudioConfig  # noqa: E402
+from extractors.config import AudioConfig, DenseConfig, VideoTowerSize  # noqa: E402
 from extractors.contract import Extractor, Sample  # noqa: E402
-from extractors.dense import DenseConfig  # noqa: E402
-from extractors.languagebind_video import VideoTowerSize  # noqa: E402
 from pipelines.config import (  # noqa: E402
     SMALL_RANDOM_AUDIO,
     SMALL_RANDOM_DENSE,

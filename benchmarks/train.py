@@ -32,8 +32,9 @@ from torch.utils.data import Dataset  # noqa: E402
 from transformers import TrainerCallback, TrainingArguments  # noqa: E402
 from transformers.trainer_callback import PrinterCallback  # noqa: E402
 
+from extractors.config import FramesConfig  # noqa: E402
 from extractors.contract import Decoded, Sample  # noqa: E402
-from extractors.frames import FramesConfig, FramesExtractor  # noqa: E402
+from extractors.frames import FramesExtractor  # noqa: E402
 from pave_model.config import LoraSettings, PatchConfig  # noqa: E402
 from pave_model.patched_model import PatchedVideoLLM  # noqa: E402
 from pave_model.small_base import SmallBaseConfig, build_small_base  # noqa: E402

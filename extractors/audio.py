@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from extractors.clip_requests import SoundRequest, Waveform
-from extractors.config import AudioConfig as AudioConfig
+from extractors.config import AudioConfig
 from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError, WeightsError
 from extractors.imagebind_audio import ImageBindAudio, TowerSize, audio_tensors, load_tower, random_tower

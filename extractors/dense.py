@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from extractors.clip_requests import ChosenFrames, Indices, Picture, PictureRequest
-from extractors.config import DenseConfig as DenseConfig
+from extractors.config import DenseConfig
 from extractors.contract import Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.dense_input import (
     CLIP_MEAN,

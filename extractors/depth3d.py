@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from extractors.back_projection import back_project_pixels, patch_pixels
-from extractors.config import Depth3dConfig as Depth3dConfig
-from extractors.config import random_seed
+from extractors.config import Depth3dConfig, random_seed
 from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
 from extractors.position_embedding_3d import PositionEmbedding3D, build_embedding, embedding_identity

@@ -14,8 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import SiglipVisionConfig
 
-from extractors.config import ExoConfig as ExoConfig
-from extractors.config import Pooling as Pooling
+from extractors.config import ExoConfig, Pooling
 from extractors.contract import EXO_ROLE, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError, MediaError
 from extractors.key_frames import KeyFrames, read_key_frames

@@ -16,7 +16,7 @@ import torch
 from transformers import LlavaOnevisionConfig
 
 from extractors.clip_requests import Picture, PictureRequest
-from extractors.config import FramesConfig as FramesConfig
+from extractors.config import FramesConfig
 from extractors.contract import JSON, Decoded, Features, FeatureSpec, Sample, TensorSpec
 from extractors.errors import ExtractorError
 from extractors.joint_decoding import ROLE, decode_clip
@@ -34,7 +34,7 @@ from extractors.vision_base import (
 )
 from extractors.weights import tensors_hash
 
-__all__ = ["FramesConfig", "FramesExtractor", "key_frame_pixels", "normalise_pixels"]
+__all__ = ["FramesExtractor", "key_frame_pixels", "normalise_pixels"]
 
 VERSION = "1"  # of the code: raise it with every change of the numbers
 _RELEASED_BASE = re.compile(r"llava-hf/llava-onevision-.*")

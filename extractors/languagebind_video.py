@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from extractors.config import POOLED_SIDE
-from extractors.config import VideoTowerSize as VideoTowerSize
+from extractors.config import POOLED_SIDE, VideoTowerSize
 from extractors.random_weights import random_tensors
 
 

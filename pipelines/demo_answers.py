@@ -26,11 +26,12 @@ from pave_model.patch_attention import attention_over_time
 from pipelines.apart_process import run_apart
 from pipelines.collator import Collator
 from pipelines.config import EXTRACT_CONFIGS
+from pipelines.demo_channels import JOINT, PATCHES
 from pipelines.errors import RunError
 from pipelines.evaluate import Subject, greedy_answers, load_subject
 from pipelines.extract_stages import stored_features
 from pipelines.feature_dataset import FeatureDataset, FeatureSource, open_features
-from pipelines.run_folder import read_run
+from pipelines.run_folder import RUN_FILE, read_run
 from store import Features, FeatureSet
 from store.features import FeatureSetRecord
 from tasks import sidecue
@@ -212,13 +213,10 @@ class PatchAnswers:
 
 def demo_patches(out: Path) -> dict[str, PatchAnswers]:
     """The patches of a finished demo that have a LoRA-only twin, by name. Raises RunError where there is no demo."""
-    from pipelines.demo_channels import JOINT, PATCHES
-
-    known = {**{name: patch.part for name, patch in PATCHES.items()}, JOINT.name: JOINT.part}
     found = {
-        name: PatchAnswers(out, name, part)
-        for name, part in known.items()
-        if (out / "runs" / name / "patch" / "run.json").exists()
+        patch.name: PatchAnswers(out, patch.name, patch.part)
+        for patch in (*PATCHES.values(), JOINT)
+        if (out / "runs" / patch.name / "patch" / RUN_FILE).exists()
     }
     if not (out / "report.json").exists() or not found:
         raise RunError(f"{out} holds no finished demo; make one with: pave demo --out {out}")

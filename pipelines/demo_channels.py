@@ -14,11 +14,8 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from extractors.audio import AudioConfig
-from extractors.dense import DenseConfig
-from extractors.depth3d import Depth3dConfig
-from extractors.exo import ExoConfig
-from extractors.frames import FramesConfig
+from extractors.config import AudioConfig, DenseConfig, Depth3dConfig, ExoConfig, FramesConfig
+from extractors.depth3d import SMALL_CLIP
 from pave_model.config import LoraSettings
 from pipelines.base_model import hide_weight_bars, load_base_model
 from pipelines.config import (
@@ -45,15 +42,8 @@ WORLDS: dict[str, tuple[WorldName, ...]] = {
 # longer to learn than a colour, and what the base cannot do with what it sees, no patch teaches it in a few hundred
 # steps.
 BASE_EFFORT = {"audio": 1.0, "dense": 2.5, "exo": 1.0, "depth3d": 2.5}
-CLIP_SIZE = CLIPVisionConfig(
-    image_size=84,
-    patch_size=14,
-    hidden_size=64,
-    intermediate_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    hidden_act="quick_gelu",
-)
+# As small as the tower of `random:SEED`, for pictures of SideCue's size: 6 x 6 patches.
+SIDECUE_CLIP = CLIPVisionConfig.from_dict({**SMALL_CLIP.to_dict(), "image_size": 84})
 
 
 @dataclass(frozen=True)
@@ -65,12 +55,15 @@ class DemoPatch:
         part: the channel whose media it is trained and asked on.
         questions: the question types.
         channels: its side channels.
+        title, why: of its section in the report.
     """
 
     name: str
     part: str
     questions: tuple[str, ...]
     channels: dict[str, FusionSizes]
+    title: str
+    why: str
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -83,18 +76,62 @@ AUDIO, DENSE = _sizes(1.0), _sizes(0.5)
 PATCHES: dict[str, DemoPatch] = {
     patch.name: patch
     for patch in (
-        DemoPatch("audio", "audio", ("tone_colour",), {"audio": AUDIO}),
-        DemoPatch("dense", "dense", ("flash_first", "flash_second"), {"dense": DENSE}),
-        DemoPatch("exo", "exo", ("behind_colour", "behind_kind"), {"exo": _sizes(0.5)}),
         DemoPatch(
-            "depth3d", "depth3d", ("nearer_ball", "ball_distance", "ball_side"), {"depth3d": _sizes(None)}
+            "audio",
+            "audio",
+            ("tone_colour",),
+            {"audio": AUDIO},
+            "What is the sound worth?",
+            "The scene changes its colour every second or so, and one short tone sounds. The question is which colour "
+            "was on screen at that moment; the picture alone cannot tell.",
+        ),
+        DemoPatch(
+            "dense",
+            "dense",
+            ("flash_first", "flash_second"),
+            {"dense": DENSE},
+            "What are densely sampled frames worth?",
+            "The picture flashes twice, each time between two key frames. The questions are about the colours of the "
+            "flashes, which only frames that are sampled more densely show.",
+        ),
+        DemoPatch(
+            "exo",
+            "exo",
+            ("behind_colour", "behind_kind"),
+            {"exo": _sizes(0.5)},
+            "What is a second camera worth?",
+            "A box hides a sign. Only the camera behind the box sees its colour and the shape on it.",
+        ),
+        DemoPatch(
+            "depth3d",
+            "depth3d",
+            ("nearer_ball", "ball_distance", "ball_side"),
+            {"depth3d": _sizes(None)},
+            "What are depth and camera pose worth?",
+            "Two balls look equally large but are not equally far away, and the camera faces anywhere. Pictures alone "
+            "tell neither distances nor directions.",
         ),
     )
 }
 # What needs two channels at once, and what each of them makes of it alone.
-JOINT = DemoPatch("audio+dense", "dense", ("flash_at_tone",), {"audio": AUDIO, "dense": DENSE})
+JOINT = DemoPatch(
+    "audio+dense",
+    "dense",
+    ("flash_at_tone",),
+    {"audio": AUDIO, "dense": DENSE},
+    "What are sound and dense frames worth together?",
+    "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the colour; the question "
+    "needs both.",
+)
 ALONE = tuple(
-    DemoPatch(f"{channel}-alone", "dense", JOINT.questions, {channel: sizes})
+    DemoPatch(
+        f"{channel}-alone",
+        JOINT.part,
+        JOINT.questions,
+        {channel: sizes},
+        f"The same question with {channel} alone",
+        "A patch of one of the two channels, trained as long.",
+    )
     for channel, sizes in JOINT.channels.items()
 )
 LORA = LoraSettings(r=16, alpha=16, dropout=0.0)
@@ -139,6 +176,6 @@ def write_tower(channel: str, base: Path, seed: int) -> Path:
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tower = CLIPVisionModel(CLIP_SIZE)
+            tower = CLIPVisionModel(SIDECUE_CLIP)
     tower.save_pretrained(folder)
     return folder

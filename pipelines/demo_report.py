@@ -13,48 +13,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extractors.key_pictures import SCENE
 from pipelines.demo_channels import DemoPatch
+from pipelines.demo_panes import CAPTIONS, channel_pane, key_frames_pane
 from pipelines.meter import MeterReport
+from pipelines.page_templates import page_template
 from pipelines.plot_style import drawn
 from pipelines.prediction_file import PREDICTIONS_FILE
+from pipelines.sidecue_base import BaseTraining
 from pipelines.train import TrainReport
 
 if TYPE_CHECKING:
     from pipelines.demo import MeasuredPatch
 
 NUM_EXAMPLES = 3
-TITLES = {
-    "audio": "What is the sound worth?",
-    "dense": "What are densely sampled frames worth?",
-    "exo": "What is a second camera worth?",
-    "depth3d": "What are depth and camera pose worth?",
-    "audio+dense": "What are sound and dense frames worth together?",
-    "audio-alone": "The same question with the sound alone",
-    "dense-alone": "The same question with the dense frames alone",
-}
-WHY = {
-    "audio": "The scene changes its colour every second or so, and one short tone sounds. The question is which colour "
-    "was on screen at that moment; the picture alone cannot tell.",
-    "dense": "The background flashes twice, each time between two key frames. The questions are about the colours of "
-    "the flashes, which only frames that are sampled more densely show.",
-    "exo": "A box hides a sign. Only the camera behind the box sees its colour and the shape on it.",
-    "depth3d": "Two balls look equally large but are not equally far away, and the camera faces anywhere. Pictures "
-    "alone tell neither distances nor directions.",
-    "audio+dense": "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the "
-    "colour; the question needs both.",
-}
 
 
 def write_report(out: Path, report: Mapping[str, Any], measured: Sequence[MeasuredPatch]) -> None:
     """Write `out/report.html`; `report` is the dumped `DemoReport`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("pipelines", "pages"), undefined=StrictUndefined, autoescape=True
-    )
-    page = environment.get_template("demo_report.html").render(
-        report=report, sections=[_section(out, report, found) for found in measured]
-    )
+    sections = [_section(out, report, found) for found in measured]
+    page = page_template("demo_report.html").render(report=report, sections=sections)
     (out / "report.html").write_text(page)
 
 
@@ -62,8 +40,8 @@ def _section(out: Path, report: Mapping[str, Any], found: MeasuredPatch) -> dict
     """What the template shows of a patch."""
     name, meter = found.patch.name, found.scored if isinstance(found.scored, MeterReport) else None
     return {
-        "title": TITLES[name],
-        "why": WHY.get(name, ""),
+        "title": found.patch.title,
+        "why": found.patch.why,
         "rows": [
             row
             for row in report["rows"]
@@ -94,43 +72,38 @@ def _examples(out: Path, patch: DemoPatch) -> list[dict[str, Any]]:
         entry["sample_id"]: entry["media"]
         for entry in json.loads((media / "annotations" / "test.json").read_text())
     }
+    examples = []
+    for instruction_id, item in list(answers["patch"].items())[:NUM_EXAMPLES]:
+        roles = {role: media / path for role, path in files[item["sample_id"]].items()}
+        examples.append(
+            {
+                "sample_id": item["sample_id"],
+                "question": item["question"],
+                "answer": item["answer"],
+                "predictions": {
+                    variant: found[instruction_id]["prediction"] for variant, found in answers.items()
+                },
+                "videos": [
+                    (role, _data_uri(path.read_bytes(), "video/mp4"))
+                    for role, path in roles.items()
+                    if role != SCENE
+                ],
+                "pictures": [
+                    (caption, _data_uri(picture, "image/png")) for caption, picture in _scene_pictures(roles)
+                ],
+            }
+        )
+    return examples
+
+
+def _scene_pictures(roles: Mapping[str, Path]) -> list[tuple[str, bytes]]:
+    """Captions and PNGs of what a browser cannot play: an RGB-D scene."""
+    if SCENE not in roles:
+        return []
     return [
-        {
-            "sample_id": item["sample_id"],
-            "question": item["question"],
-            "answer": item["answer"],
-            "predictions": {
-                variant: found[instruction_id]["prediction"] for variant, found in answers.items()
-            },
-            "videos": [
-                (role, _data_uri((media / path).read_bytes(), "video/mp4"))
-                for role, path in files[item["sample_id"]].items()
-                if path.endswith(".mp4")
-            ],
-            "pictures": [
-                (kind, _data_uri(_first_picture(media / path / kind), "image/png"))
-                for role, path in files[item["sample_id"]].items()
-                if role == "scene"
-                for kind in ("color", "depth")
-            ],
-        }
-        for instruction_id, item in list(answers["patch"].items())[:NUM_EXAMPLES]
+        (CAPTIONS["frames"], key_frames_pane(roles, BaseTraining().num_frames)),
+        (CAPTIONS["depth3d"], channel_pane("depth3d", roles)),
     ]
-
-
-def _first_picture(folder: Path) -> bytes:
-    """PNG of the first colour or depth picture of a scene; depth is stretched to what an eye can see."""
-    import numpy as np
-    from PIL import Image
-
-    first = min(folder.iterdir(), key=lambda path: int(path.stem))
-    with Image.open(first) as opened:
-        pixels = np.asarray(opened)
-    if pixels.ndim == 2:
-        pixels = (255.0 * pixels / max(1, int(pixels.max()))).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png")
-    return buffer.getvalue()
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def ui(url: str, host: str, port: int) -> None:
     """Serve a read-only page of the store: feature sets, versions, failures, and features as pictures."""
     import uvicorn
 
-    from pipelines.store_pages import store_app
+    from pipelines.store_app import store_app
 
     app = store_app(opened(url), host)
     click.echo(f"{url} at http://{host}:{port} (Ctrl-C ends)")

@@ -146,7 +146,7 @@ def make(
         annotations = [
             {
                 "sample_id": clip.sample_id,
-                "media": dict(clip.media),
+                "media": clip.media,
                 "questions": [
                     {
                         "id": item.instruction_id,
@@ -160,10 +160,7 @@ def make(
             }
             for _, clip in split_clips
         ]
-        truth = [
-            {"sample_id": clip.sample_id, "world": world, **asdict(clip)}  # type: ignore[call-overload]
-            for world, clip in split_clips
-        ]
+        truth = [{"sample_id": clip.sample_id, "world": world, **asdict(clip)} for world, clip in split_clips]
         _write_json(root / "annotations" / f"{split}.json", annotations)
         _write_json(root / "truth" / f"{split}.json", truth)
     _write_json(marker, wanted)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.sidecue_sound import NOISE, TONE_SECONDS, render_sound
 from tasks.sidecue_video import write_video
-from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
+from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Clip, Level, Question, World
 
 CLIP_SECONDS = (8, 9)
 NUM_KEY_FRAMES = 10
@@ -36,14 +36,14 @@ BLINKS_APART_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class FlashClip:
+class FlashClip(Clip):
     """One drawn clip. Frame numbers rise; `tone_flash` is the number of the flash with the tone.
 
     `strength` is that of the flashes: 1 is the full colour, 0 none. `noise` is the loudness of the noise.
     """
 
-    number: int
-    split: str
+    world = "flashes"
+
     seconds: int
     blink_frames: tuple[int, int]
     blink_colours: tuple[str, str]
@@ -55,19 +55,6 @@ class FlashClip:
     tone_hertz: float
     noise: float
     sound_seed: int
-    answers: dict[str, str]
-
-    @property
-    def sample_id(self) -> str:
-        return f"flashes-{self.split}-{self.number:06d}"
-
-    @property
-    def media(self) -> dict[str, str]:
-        return {"video": f"flashes/{self.split}/{self.number:06d}.mp4"}
-
-    @property
-    def words(self) -> dict[str, str]:
-        return {}
 
 
 def frames_of(seconds: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.sidecue_shapes import SHAPE_COUNTS, SHAPE_KINDS, SHAPE_QUESTIONS, Shapes, draw_shapes, paint_shapes
 from tasks.sidecue_sound import NOISE, TONE_SECONDS, render_sound
 from tasks.sidecue_video import write_video
-from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
+from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Clip, Level, Question, World
 
 CLIP_SECONDS = 9
 TONE_COUNTS = (1, 2, 3, 4)
@@ -26,30 +26,17 @@ PITCH_RATIO: dict[Level, float] = {"easy": 2.0, "medium": 3 / 2, "hard": 5 / 4}
 
 
 @dataclass(frozen=True)
-class MelodyClip:
+class MelodyClip(Clip):
     """One drawn clip. `tones` are starts in seconds and hertz, rising in time; `noise` is its loudness."""
 
-    number: int
-    split: str
+    world = "melodies"
+
     colour: str
     shape_kind: str
     shapes: Shapes
     tones: tuple[tuple[float, float], ...]
     noise: float
     sound_seed: int
-    answers: dict[str, str]
-
-    @property
-    def sample_id(self) -> str:
-        return f"melodies-{self.split}-{self.number:06d}"
-
-    @property
-    def media(self) -> dict[str, str]:
-        return {"video": f"melodies/{self.split}/{self.number:06d}.mp4"}
-
-    @property
-    def words(self) -> dict[str, str]:
-        return {}
 
 
 def draw_melody_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> MelodyClip:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.sidecue_raycast import camera_pose, cast
-from tasks.sidecue_world import COLOURS, FRAME_SIZE, Level, Question, World
+from tasks.sidecue_world import COLOURS, FRAME_SIZE, Clip, Level, Question, World
 
 NUM_VIEWS = 10
 FOCAL = FRAME_SIZE / 2 / math.tan(math.radians(20))  # pixels; the picture is 40 degrees wide
@@ -43,30 +43,24 @@ FLOOR_GREY, WALL_GREY, CEILING_GREY = 90, 140, 190
 
 
 @dataclass(frozen=True)
-class RoomClip:
+class RoomClip(Clip):
     """One drawn scene. Metres and radians; the left ball comes first.
 
     `yaw` is that of the middle of the pan, anticlockwise from east. `lifts` are the balls' angles above the horizon.
     """
 
-    number: int
-    split: str
+    world = "rooms"
+
     ball_colours: tuple[str, str]
     lifts: tuple[float, float]
     pan_phase: float
     distances: tuple[float, float]
     yaw: float
     position: tuple[float, float, float]
-    words: dict[str, str]
-    answers: dict[str, str]
-
-    @property
-    def sample_id(self) -> str:
-        return f"rooms-{self.split}-{self.number:06d}"
 
     @property
     def media(self) -> dict[str, str]:
-        return {"scene": f"rooms/{self.split}/{self.number:06d}"}
+        return {"scene": self.place}
 
 
 def draw_room_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> RoomClip:

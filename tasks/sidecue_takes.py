@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.sidecue_shapes import SHAPE_KINDS, inside_shape
 from tasks.sidecue_video import write_video
-from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
+from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Clip, Level, Question, World
 
 CLIP_SECONDS = 3
 CAMERA = "behind"
@@ -31,11 +31,11 @@ SWAY = 0.03  # how far the cameras move sideways
 
 
 @dataclass(frozen=True)
-class TakeClip:
+class TakeClip(Clip):
     """One drawn take. Phases in radians are those of the cameras' sway; `sign_radius` is in picture widths."""
 
-    number: int
-    split: str
+    world = "takes"
+
     box_colour: str
     mark_kind: str
     phase: float
@@ -43,20 +43,10 @@ class TakeClip:
     sign_kind: str
     sign_radius: float
     behind_phase: float
-    answers: dict[str, str]
-
-    @property
-    def sample_id(self) -> str:
-        return f"takes-{self.split}-{self.number:06d}"
 
     @property
     def media(self) -> dict[str, str]:
-        folder = f"takes/{self.split}/{self.number:06d}"
-        return {"video": f"{folder}/ego.mp4", f"exo/{CAMERA}": f"{folder}/{CAMERA}.mp4"}
-
-    @property
-    def words(self) -> dict[str, str]:
-        return {}
+        return {"video": f"{self.place}/ego.mp4", f"exo/{CAMERA}": f"{self.place}/{CAMERA}.mp4"}
 
 
 def draw_take_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> TakeClip:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tasks.sidecue_shapes import SHAPE_COUNTS, SHAPE_KINDS, SHAPE_QUESTIONS, Shapes, draw_shapes, paint_shapes
 from tasks.sidecue_sound import NOISE, TONE_SECONDS, render_sound
 from tasks.sidecue_video import write_video
-from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Level, Question, World
+from tasks.sidecue_world import COLOURS, FPS, FRAME_SIZE, Clip, Level, Question, World
 
 BORDER_WIDTH = 8  # pixels
 TONE_MARGIN_SECONDS = 0.1  # the tone keeps this distance from a change of colour
@@ -28,15 +28,15 @@ CLIP_SECONDS = (6, 7, 8)
 
 
 @dataclass(frozen=True)
-class ToneClip:
+class ToneClip(Clip):
     """One drawn world. Times are seconds from the clip's start; positions are in frame widths.
 
     ``segment_ends`` are rising, the last equals ``seconds``; ``segment_colours`` has one colour for each. ``noise`` is
     the loudness of the noise.
     """
 
-    number: int
-    split: str
+    world = "tones"
+
     seconds: int
     segment_ends: tuple[float, ...]
     segment_colours: tuple[str, ...]
@@ -47,19 +47,16 @@ class ToneClip:
     tone_hertz: float
     noise: float
     sound_seed: int
-    answers: dict[str, str]
 
     @property
     def sample_id(self) -> str:
+        """Without the world's name, as it was before there were others."""
         return f"{self.split}-{self.number:06d}"
 
     @property
-    def media(self) -> dict[str, str]:
-        return {"video": f"{self.split}/{self.number:06d}.mp4"}
-
-    @property
-    def words(self) -> dict[str, str]:
-        return {}
+    def place(self) -> str:
+        """As `sample_id`."""
+        return f"{self.split}/{self.number:06d}"
 
 
 def draw_tone_clip(number: int, split: str, rng: np.random.Generator, level: Level) -> ToneClip:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -39,30 +39,37 @@ class Question:
     chance: float = 0.25
 
 
-class Clip(Protocol):
-    """One drawn sample: a frozen dataclass of plain values, which `truth/` keeps as JSON."""
+@dataclass(frozen=True)
+class Clip:
+    """One drawn sample: plain values, which `truth/` keeps as JSON. A world's own says what else was drawn.
+
+    Attributes:
+        number: its place in the split.
+        answers: question type to answer, of those that are asked about this clip.
+        words: what the wordings are filled with.
+    """
+
+    world: ClassVar[str]
+
+    number: int
+    split: str
+    answers: dict[str, str]
+    words: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
-    def sample_id(self) -> str: ...
+    def sample_id(self) -> str:
+        """Unique among the clips of all worlds."""
+        return f"{self.world}-{self.split}-{self.number:06d}"
 
     @property
-    def number(self) -> int:
-        """Its place in the split."""
+    def place(self) -> str:
+        """Where its media are below the dataset's root, without an ending."""
+        return f"{self.world}/{self.split}/{self.number:06d}"
 
     @property
-    def split(self) -> str: ...
-
-    @property
-    def media(self) -> Mapping[str, str]:
+    def media(self) -> dict[str, str]:
         """Role to path below the dataset's root, as in `tasks.instruction.TaskSample`."""
-
-    @property
-    def answers(self) -> Mapping[str, str]:
-        """Question type to answer, of those that are asked about this clip."""
-
-    @property
-    def words(self) -> Mapping[str, str]:
-        """What the wordings are filled with."""
+        return {"video": f"{self.place}.mp4"}
 
 
 @dataclass(frozen=True)

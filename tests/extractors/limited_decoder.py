@@ -139,13 +139,14 @@ def problem(decoded: object) -> str | None:
 def _work() -> None:
     import torch
 
-    from extractors.audio import AudioConfig, AudioExtractor
+    from extractors.audio import AudioExtractor
+    from extractors.config import AudioConfig, DenseConfig, Depth3dConfig, ExoConfig, FramesConfig
     from extractors.contract import Extractor, Sample
-    from extractors.dense import DenseConfig, DenseExtractor
-    from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+    from extractors.dense import DenseExtractor
+    from extractors.depth3d import Depth3dExtractor
     from extractors.errors import MediaError
-    from extractors.exo import ExoConfig, ExoExtractor
-    from extractors.frames import FramesConfig, FramesExtractor
+    from extractors.exo import ExoExtractor
+    from extractors.frames import FramesExtractor
 
     torch.set_num_threads(1)
     base = ROOT / "tests" / "golden" / "pave_patch" / "checkpoint_case" / "base_hf"

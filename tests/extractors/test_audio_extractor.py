@@ -11,7 +11,8 @@ from hub_cache import FakeHub
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from extractors.audio import AudioConfig, AudioExtractor, tower_size
+from extractors.audio import AudioExtractor, tower_size
+from extractors.config import AudioConfig
 from extractors.contract import Sample
 from extractors.errors import MediaError, MissingTrackError, WeightsError
 from extractors.imagebind_audio import random_tower

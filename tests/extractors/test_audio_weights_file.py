@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch.serialization import skip_data
 
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
 from extractors.audio_weights_file import write_audio_part
+from extractors.config import AudioConfig
 from extractors.errors import WeightsError
 from extractors.imagebind_audio import ImageBindAudio, TowerSize, random_tower
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from extractor_goldens import GOLDEN
 
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
+from extractors.config import AudioConfig, DenseConfig, FramesConfig
 from extractors.contract import Sample
-from extractors.dense import DenseConfig, DenseExtractor
+from extractors.dense import DenseExtractor
 from extractors.errors import MediaError, MissingTrackError
-from extractors.frames import FramesConfig, FramesExtractor
+from extractors.frames import FramesExtractor
 
 SampleOf = Callable[[str], Sample]
 

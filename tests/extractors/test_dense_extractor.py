@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from small_media import shown_number, write_video
 
 import extractors.dense
+from extractors.config import DenseConfig
 from extractors.contract import Decoded, Sample
-from extractors.dense import DenseConfig, DenseExtractor, LongClip
+from extractors.dense import DenseExtractor, LongClip
 from extractors.dense_input import dense_frame_indices, dense_pixels
 from extractors.errors import ExtractorError, MediaError, MissingTrackError
 from extractors.frame_stream import stream_frames

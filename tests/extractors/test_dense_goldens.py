@@ -11,8 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 from extractor_goldens import GOLDEN, golden_cases, read_case
 from torch import Tensor
 
+from extractors.config import VideoTowerSize
 from extractors.dense_input import CLIP_MEAN, CLIP_STD, crop_geometry, dense_frame_indices, dense_pixels
-from extractors.languagebind_video import VideoTower, VideoTowerSize, pool_tokens
+from extractors.languagebind_video import VideoTower, pool_tokens
 from extractors.video_tower_source import load_video_tower, size_of_config, tower_tensors
 
 golden = pytest.mark.golden

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from small_scenes import room_poses, room_scene, write_scene, write_scene_hdf5
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from extractors.config import Depth3dConfig
 from extractors.contract import Sample
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+from extractors.depth3d import Depth3dExtractor
 from extractors.errors import MediaError, WeightsError
 from extractors.position_embedding_3d import random_embedding
 

@@ -12,8 +12,9 @@ from small_scenes import write_scene, write_scene_hdf5
 from transformers import CLIPImageProcessorPil
 
 from extractors.back_projection import back_project, back_project_pixels, patch_pixels
+from extractors.config import Depth3dConfig
 from extractors.contract import Sample
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor, normalise_pixels
+from extractors.depth3d import Depth3dExtractor, normalise_pixels
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import (
     SceneViews,

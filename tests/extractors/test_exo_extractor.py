@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from small_media import shown_number, write_video
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from extractors.config import ExoConfig, Pooling
 from extractors.contract import Decoded, Sample
 from extractors.errors import MediaError, WeightsError
-from extractors.exo import ExoConfig, ExoExtractor, Pooling, interleave, num_tokens, pool
+from extractors.exo import ExoExtractor, interleave, num_tokens, pool
 from extractors.key_frames import key_frame_indices
 
 TAKES = {

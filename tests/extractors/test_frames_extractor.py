@@ -14,9 +14,10 @@ from hub_cache import FakeHub
 from safetensors.torch import load_file, save_file
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, LlavaOnevisionModel
 
+from extractors.config import FramesConfig
 from extractors.contract import Decoded, Sample
 from extractors.errors import MediaError, MissingTrackError, WeightsError
-from extractors.frames import FramesConfig, FramesExtractor, normalise_pixels
+from extractors.frames import FramesExtractor, normalise_pixels
 from extractors.vision_base import load_vision_base, pool, read_tensors
 
 BASE = GOLDEN / "pave_patch" / "checkpoint_case" / "base_hf"

@@ -14,14 +14,15 @@ from small_media import shown_number, write_sound, write_video
 
 import extractors.dense
 import extractors.track_decoder
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
 from extractors.clip_reader import read_clip
 from extractors.clip_requests import ChosenFrames, PictureRequest, SoundRequest
+from extractors.config import AudioConfig, DenseConfig, ExoConfig, FramesConfig
 from extractors.contract import Decoded, Extractor, Sample
-from extractors.dense import DenseConfig, DenseExtractor, LongClip
+from extractors.dense import DenseExtractor, LongClip
 from extractors.errors import MediaError, MissingTrackError
-from extractors.exo import ExoConfig, ExoExtractor
-from extractors.frames import FramesConfig, FramesExtractor
+from extractors.exo import ExoExtractor
+from extractors.frames import FramesExtractor
 from extractors.heartbeat import on_beat
 from extractors.joint_decoding import decode_together
 from extractors.key_frames import key_frame_indices, read_key_frames

@@ -11,10 +11,11 @@ from PIL import Image
 from small_media import write_video
 from small_scenes import room_poses, room_scene, write_scene, write_scene_hdf5
 
+from extractors.config import Depth3dConfig, FramesConfig
 from extractors.contract import Decoded, Sample
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+from extractors.depth3d import Depth3dExtractor
 from extractors.errors import MediaError
-from extractors.frames import FramesConfig, FramesExtractor, key_frame_pixels
+from extractors.frames import FramesExtractor, key_frame_pixels
 
 BASE = GOLDEN / "pave_patch" / "checkpoint_case" / "base_hf"
 SMALL = (12, 16)

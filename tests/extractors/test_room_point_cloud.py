@@ -8,8 +8,9 @@ import pytest
 from small_scenes import ROOM, camera_pose, room_scene, write_scene, write_scene_hdf5
 
 from extractors.back_projection import back_project
+from extractors.config import Depth3dConfig
 from extractors.contract import Sample
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+from extractors.depth3d import Depth3dExtractor
 from extractors.point_cloud import PointCloud, disagreement, point_cloud, write_ply
 from extractors.rgbd_scene import open_scene
 from extractors.scene_views import SceneViews, read_views

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from extractors import CHANNELS, extractor_class
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
+from extractors.config import AudioConfig
 from extractors.contract import Decoded
 
 

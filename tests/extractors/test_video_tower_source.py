@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from extractors.dense import DenseConfig, DenseExtractor
+from extractors.config import DenseConfig, VideoTowerKind, VideoTowerSize
+from extractors.dense import DenseExtractor
 from extractors.errors import WeightsError
-from extractors.languagebind_video import VideoTower, VideoTowerSize, random_video_tower
-from extractors.video_tower_source import VideoTowerKind, VideoTowerSource, size_of_config
+from extractors.languagebind_video import VideoTower, random_video_tower
+from extractors.video_tower_source import VideoTowerSource, size_of_config
 
 SMALL = VideoTowerSize(
     hidden_size=16,

@@ -4,7 +4,8 @@ import os
 import signal
 import time
 
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
+from extractors.config import AudioConfig
 from extractors.contract import Decoded, Sample
 
 

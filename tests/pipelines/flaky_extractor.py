@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extractors.audio import AudioConfig, AudioExtractor
+from extractors.audio import AudioExtractor
+from extractors.config import AudioConfig
 from extractors.contract import Decoded, Features, Sample
 from extractors.errors import ExtractorError, WeightsError
 

@@ -135,6 +135,7 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
         chromium_page(1200, 1000) as browsed,
         pave_serving("demo-ui", "--out", out, "--max-upload-mb", 6, TMPDIR=str(temporary)) as address,
     ):
+        assert list(temporary.glob("pave-demo-ui-*"))
         page = browsed.page
         page.goto(address)
         page.wait_for_function("document.querySelector('#frames img')?.naturalWidth > 300", timeout=60_000)

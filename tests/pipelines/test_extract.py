@@ -11,9 +11,10 @@ from ml_dtypes import bfloat16
 from odd_media import write_nothing, write_text, write_video_without_frames
 
 from extractors.audio import AudioExtractor
+from extractors.config import FramesConfig
 from extractors.contract import Sample
 from extractors.errors import UnknownChannelError
-from extractors.frames import FramesConfig, FramesExtractor
+from extractors.frames import FramesExtractor
 from pipelines.config import ExtractAudioConfig, ExtractConfig, ExtractFramesConfig
 from pipelines.errors import ExtractionFailedError, ManifestError, PipelineError
 from pipelines.extract import ExtractReport, extract

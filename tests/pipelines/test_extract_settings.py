@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.audio import AudioConfig
+from extractors.config import AudioConfig
 from pipelines.config import SMALL_RANDOM_AUDIO, ExtractAudioConfig, ExtractFramesConfig
 from pipelines.errors import PipelineError
 from pipelines.extract_settings import extract_settings

@@ -8,8 +8,7 @@ import pytest
 from flaky_extractor import TINY
 from pave_process import invoke
 
-from extractors.dense import DenseConfig
-from extractors.frames import FramesConfig
+from extractors.config import DenseConfig, FramesConfig
 from pipelines.config import (
     SMALL_RANDOM_AUDIO,
     ChannelEncoders,

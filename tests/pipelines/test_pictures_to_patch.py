@@ -13,8 +13,9 @@ from PIL import Image
 from small_scenes import room_scene, write_scene
 from tiny_base import write_tiny_base
 
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor
-from extractors.frames import FramesConfig, FramesExtractor
+from extractors.config import Depth3dConfig, FramesConfig
+from extractors.depth3d import Depth3dExtractor
+from extractors.frames import FramesExtractor
 from pave_model.config import LoraSettings
 from pave_model.errors import PatchInputError
 from pipelines.config import DataConfig, FusionSizes, MediaFolders, PrepareConfig, TrainConfig

@@ -13,10 +13,11 @@ from pave_process import invoke
 from small_scenes import room_scene, write_scene, write_scene_hdf5
 
 from extractors.audio import AudioExtractor
+from extractors.config import Depth3dConfig, ExoConfig
 from extractors.contract import Sample
-from extractors.depth3d import Depth3dConfig, Depth3dExtractor
+from extractors.depth3d import Depth3dExtractor
 from extractors.errors import MediaError
-from extractors.exo import ExoConfig, ExoExtractor
+from extractors.exo import ExoExtractor
 from pipelines.config import (
     SMALL_RANDOM_AUDIO,
     ExtractDepth3dConfig,

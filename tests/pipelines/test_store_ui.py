@@ -11,7 +11,8 @@ from chromium_page import chromium_page, pave_serving
 from PIL import Image
 from starlette.testclient import TestClient
 
-from pipelines.store_pages import ROWS_ON_A_PAGE, store_app
+from pipelines.store_app import store_app
+from pipelines.store_pages import ROWS_ON_A_PAGE
 from pipelines.store_pictures import principal_components
 from store import FailureRow, Features, FeatureSetRecord, FeatureStore, SampleRow, TensorLayout
 

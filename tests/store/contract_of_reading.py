@@ -29,6 +29,11 @@ class ReadingTests:
         assert_same(after["b"], features(3, seed=2))
         assert after.sample_ids == ["a", "b"]
         assert store.query("SELECT steps FROM features WHERE sample_id = 'a'").to_pylist() == [{"steps": 5}]
+        given = store.query("SELECT steps FROM features WHERE sample_id = ?", parameters=["a"])
+        assert given.to_pylist() == [{"steps": 5}]
+        assert not store.query(
+            "SELECT steps FROM features WHERE sample_id = ?", parameters=["' OR 1=1 --"]
+        ).num_rows
         old = store.query("SELECT steps FROM features WHERE sample_id = 'a'", version=before.version)
         assert old.to_pylist() == [{"steps": 2}]
         assert store.verify().ok

@@ -58,6 +58,15 @@ class VersionTests:
         with pytest.raises(StoreError, match="no tag 'paper'"):
             store.untag("paper")
 
+    def test_commits_are_told_newest_first_with_their_times(self, store: FeatureStore) -> None:
+        started = datetime.now(UTC) - timedelta(seconds=2)  # some places have whole seconds
+        for number in range(3):
+            add_part(store, RECORD, {f"s{number}": features(1)})
+        commits = store.commits()
+        assert list(commits) == [3, 2, 1, 0]
+        assert list(store.commits(limit=2)) == [3, 2]
+        assert all(started <= moment <= datetime.now(UTC) for number, moment in commits.items() if number > 0)
+
     # Differences
 
     def test_diff_of_two_versions(self, store: FeatureStore) -> None:
