@@ -7,7 +7,7 @@ encodes decoded samples on one device:
     extractor.load("cpu")
     features = extractor.encode([extractor.decode(sample)])
 
-Adding a channel is one file in this package and one line in `CHANNELS`.
+Adding a channel is one file in this package, its settings in `config`, and one line in `CHANNELS`.
 """
 
 from importlib import import_module
