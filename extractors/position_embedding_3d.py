@@ -14,6 +14,9 @@ from extractors.weights import check_fit, tensors_hash
 
 _OWNER = "positional_embedding."
 _EPS = 1e-5
+_OFFSET = (
+    1.0  # metres; deviation of a random embedding's first biases, without which it tells directions alone
+)
 _GAIN = 4.0  # of a random embedding's last layer: what a random tower makes of the pictures must not drown the places
 
 
@@ -60,7 +63,7 @@ def embedding_identity(source: str, dim: int) -> dict[str, JSON]:
     """All that changes the embedding's numbers. Raises `WeightsError`."""
     seed = random_seed(source)
     if seed is not None:
-        return {"random_seed": seed, "gain": _GAIN}
+        return {"random_seed": seed, "gain": _GAIN, "offset": _OFFSET}
     return {"sha256": tensors_hash(read_embedding_tensors(source, dim))}
 
 
@@ -77,6 +80,9 @@ def random_embedding(seed: int, dim: int) -> PositionEmbedding3D:
     last = len(module.position_embedding_head) - 1
     tensors = random_tensors(seed, module)
     tensors[f"position_embedding_head.{last}.weight"] *= _GAIN
+    generator = torch.Generator().manual_seed(seed)
+    offsets = torch.empty(dim).normal_(0.0, _OFFSET, generator=generator)
+    tensors["position_embedding_head.0.bias"] = offsets
     return load_embedding(tensors, dim)
 
 

@@ -28,7 +28,7 @@ VISIBLE = {
     "melodies": "melody_colour",
     "flashes": "blink_first",
     "takes": "box_colour",
-    "rooms": "colour_side",
+    "rooms": "knob_ball",
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
