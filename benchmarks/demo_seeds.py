@@ -15,7 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from pipelines.config import DemoConfig  # noqa: E402
 from pipelines.demo import DemoReport, demo  # noqa: E402
-from pipelines.demo_channels import PATCHES  # noqa: E402
+from pipelines.demo_channels import WORLDS  # noqa: E402
 from pipelines.progress import TerminalProgress  # noqa: E402
 
 
@@ -25,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--channels", default=",".join(PATCHES))
+    parser.add_argument("--channels", default=",".join(WORLDS))
     parser.add_argument("--out", type=Path, default=Path("out/demo-seeds"))
     options = parser.parse_args()
     channels = options.channels.split(",")

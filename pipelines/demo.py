@@ -40,19 +40,18 @@ from pipelines.demo_channels import (
     WORLDS,
     DemoPatch,
     extraction,
-    part_channels,
 )
 from pipelines.demo_report import write_report
 from pipelines.errors import RunError
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_report import EvaluateReport
-from pipelines.extract import extract
+from pipelines.extract import extract_together
 from pipelines.manifest import prepare
 from pipelines.meter import MeterReport, side_channel_meter
 from pipelines.prediction_file import SCORES_FILE
 from pipelines.progress import ProgressFactory, silent
 from pipelines.ray_extract import ray_session
-from pipelines.sidecue_base import BaseTraining, train_base
+from pipelines.sidecue_base import NEWLINE, BaseTraining, train_base
 from pipelines.train import TrainReport, train
 from tasks import sidecue
 from tasks.instruction import Instruction
@@ -133,12 +132,9 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     )
     with ray_session():  # started once for all
         for part in parts:
-            for channel in part_channels(part, parts):
-                manifest = out / "prepared" / part / "manifest.parquet"
-                settings = extraction(channel, out / "base", manifest, out / "store", config.seed)
-                extract(channel, settings, progress)
+            extract_together(extraction(part, parts, out, config.seed), progress)
 
-    measured = [_measured(PATCHES[part], config, progress) for part in parts]
+    measured = [_measured(patch, config, progress) for patch in PATCHES.values() if patch.part in parts]
     if set(JOINT.channels) <= set(parts):
         measured.append(_measured(JOINT, config, progress))
         measured += [_trained_alone(patch, config, progress) for patch in ALONE]
@@ -147,7 +143,10 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     for part in parts:
         data = _data(config, part, "test", None).model_copy(update={"snapshot": snapshot})
         of_base = evaluate(
-            EvaluateConfig(base=str(out / "base"), data=data, out=out / "scores" / "base" / part), progress
+            EvaluateConfig(
+                base=str(out / "base"), newline=NEWLINE, data=data, out=out / "scores" / "base" / part
+            ),
+            progress,
         )
         rows += _score_rows(of_base, "base")
     report = DemoReport(
@@ -270,8 +269,9 @@ def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainCo
         data=_data(config, patch.part, "train", patch.questions),
         channels=patch.channels if variant == "patch" else {},
         lora=LORA,
+        newline=NEWLINE,
         max_steps=config.patch_steps,
-        batch_size=48,
+        batch_size=32,
         accumulation=1,
         learning_rate=2e-3,
         warmup_fraction=0.1,

@@ -99,10 +99,10 @@ class PatchAnswers:
         root = self._out / "sidecue" / self.part
         samples, instructions = sidecue.load(root)
         questions: dict[str, dict[str, Instruction]] = {}
-        for item in instructions:
-            if set(sidecue.QUESTIONS[item.question_type].channels) <= set(self.channels):
-                questions.setdefault(item.sample_id, {})[item.question_type] = item
         trained = self._run["config"]["data"]["question_types"]
+        for item in instructions:
+            if item.question_type in trained or not sidecue.QUESTIONS[item.question_type].channels:
+                questions.setdefault(item.sample_id, {})[item.question_type] = item
         return {
             sample.sample_id: DemoClip(
                 sample.sample_id,
@@ -255,8 +255,8 @@ def _dataset(subject: Subject, source: FeatureSource, item: Instruction) -> Feat
 
 
 def _ordered(
-    items: Mapping[str, Instruction], first: Sequence[str] | None
+    items: Mapping[str, Instruction], first: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Questions and answers by type, the trained ones first."""
-    order = sorted(items, key=lambda name: (name not in (first or ()), name))
+    order = sorted(items, key=lambda name: (name not in first, name))
     return {name: items[name].question for name in order}, {name: items[name].answer for name in order}

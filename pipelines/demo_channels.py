@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from extractors.config import AudioConfig, DenseConfig, Depth3dConfig, ExoConfig, FramesConfig
 from extractors.depth3d import SMALL_CLIP
 from pave_model.config import LoraSettings
 from pipelines.base_model import hide_weight_bars, load_base_model
-from pipelines.config import (
-    ExecutionConfig,
-    ExtractAudioConfig,
-    ExtractConfig,
-    ExtractDenseConfig,
-    ExtractDepth3dConfig,
-    ExtractExoConfig,
-    ExtractFramesConfig,
-    FusionSizes,
-)
+from pipelines.config import ChannelEncoders, ExecutionConfig, ExtractTogetherConfig, FusionSizes
 from pipelines.sidecue_base import BaseTraining
 from tasks.sidecue import WorldName
 
@@ -105,11 +96,20 @@ PATCHES: dict[str, DemoPatch] = {
         DemoPatch(
             "depth3d",
             "depth3d",
-            ("nearer_ball", "ball_distance", "ball_side"),
+            ("nearer_ball", "ball_side"),
             {"depth3d": _sizes(None)},
             "What are depth and camera pose worth?",
             "Two balls look equally large but are not equally far away, and the camera faces anywhere. Pictures alone "
-            "tell neither distances nor directions.",
+            "tell neither which ball is nearer nor the direction.",
+        ),
+        # Which ball it is and how far it is are learned in a few hundred steps each, but not both by one patch.
+        DemoPatch(
+            "depth3d-distance",
+            "depth3d",
+            ("ball_distance",),
+            {"depth3d": _sizes(None)},
+            "Can depth be told in metres?",
+            "The same rooms. The question is how many metres away the nearer ball is.",
         ),
     )
 }
@@ -143,28 +143,32 @@ def part_channels(part: str, chosen: Sequence[str]) -> list[str]:
     return ["frames", *(JOINT.channels if joint else (part,))]
 
 
-def extraction(channel: str, base: Path, manifest: Path, store: Path, seed: int) -> ExtractConfig:
-    """How the demo extracts a channel; `base` is the folder beside which the towers are."""
-    common: dict[str, Any] = {
-        "store": str(store),
-        "manifest": manifest,
-        "execution": ExecutionConfig(part_samples=64),  # small parts, so that the progress moves
-    }
+def extraction(part: str, chosen: Sequence[str], out: Path, seed: int) -> ExtractTogetherConfig:
+    """How the demo in `out` extracts what it needs of a part, where it is of the `chosen` channels."""
+    encoders = {channel: _encoder(channel, out / "base", seed) for channel in part_channels(part, chosen)}
+    return ExtractTogetherConfig(
+        store=str(out / "store"),
+        manifest=out / "prepared" / part / "manifest.parquet",
+        channels=ChannelEncoders.model_validate(encoders),
+        execution=ExecutionConfig(part_samples=64),  # small parts, so that the progress moves
+    )
+
+
+def _encoder(channel: str, base: Path, seed: int) -> BaseModel:
+    """The encoder of a channel; the towers are made beside the folder `base`."""
     num_frames = BaseTraining().num_frames
     if channel == "frames":
-        return ExtractFramesConfig(**common, encoder=FramesConfig(base=str(base), num_frames=num_frames))
+        return FramesConfig(base=str(base), num_frames=num_frames)
     if channel == "audio":
-        audio = AudioConfig(
+        return AudioConfig(
             weights=f"random:{seed}", embed_dim=64, num_blocks=2, num_heads=4, out_dim=64, stream=0
         )
-        return ExtractAudioConfig(**common, encoder=audio)
     if channel == "dense":
-        return ExtractDenseConfig(**common, encoder=DenseConfig(weights=f"random:{seed}"))
-    tower = write_tower(channel, base, seed)
+        return DenseConfig(weights=f"random:{seed}")
+    tower = str(write_tower(channel, base, seed))
     if channel == "exo":
-        return ExtractExoConfig(**common, encoder=ExoConfig(weights=str(tower), num_frames=num_frames))
-    depth3d = Depth3dConfig(weights=str(tower), embedding=f"random:{seed}", num_views=num_frames)
-    return ExtractDepth3dConfig(**common, encoder=depth3d)
+        return ExoConfig(weights=tower, num_frames=num_frames)
+    return Depth3dConfig(weights=tower, embedding=f"random:{seed}", num_views=num_frames)
 
 
 def write_tower(channel: str, base: Path, seed: int) -> Path:
