@@ -271,9 +271,10 @@ def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainCo
         lora=LORA,
         newline=NEWLINE,
         max_steps=config.patch_steps,
-        batch_size=32,
+        batch_size=48,
         accumulation=1,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
+        patch_learning_rate=5e-3,  # its last norm starts at zero and has far to go
         warmup_fraction=0.1,
         max_grad_norm=1.0,
         group_by_length=False,  # lengths differ by the question's wording alone; a batch should have all of them

@@ -254,9 +254,7 @@ def _dataset(subject: Subject, source: FeatureSource, item: Instruction) -> Feat
     )
 
 
-def _ordered(
-    items: Mapping[str, Instruction], first: Sequence[str]
-) -> tuple[dict[str, str], dict[str, str]]:
+def _ordered(items: Mapping[str, Instruction], first: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Questions and answers by type, the trained ones first."""
     order = sorted(items, key=lambda name: (name not in first, name))
     return {name: items[name].question for name in order}, {name: items[name].answer for name in order}

@@ -96,20 +96,20 @@ PATCHES: dict[str, DemoPatch] = {
         DemoPatch(
             "depth3d",
             "depth3d",
-            ("nearer_ball", "ball_side"),
+            ("nearer_ball",),
             {"depth3d": _sizes(None)},
-            "What are depth and camera pose worth?",
-            "Two balls look equally large but are not equally far away, and the camera faces anywhere. Pictures alone "
-            "tell neither which ball is nearer nor the direction.",
+            "What is depth worth?",
+            "Two balls look equally large but are not equally far away. Pictures alone do not tell which is nearer.",
         ),
-        # Which ball it is and how far it is are learned in a few hundred steps each, but not both by one patch.
+        # Which ball it is and where it is are learned in a few hundred steps each, but not both by one patch.
         DemoPatch(
-            "depth3d-distance",
+            "depth3d-place",
             "depth3d",
-            ("ball_distance",),
+            ("ball_distance", "ball_side"),
             {"depth3d": _sizes(None)},
-            "Can depth be told in metres?",
-            "The same rooms. The question is how many metres away the nearer ball is.",
+            "What are metres and camera poses worth?",
+            "The same rooms; the camera faces anywhere. The questions are how many metres away the nearer ball is, "
+            "and on which side the balls are for somebody who faces north.",
         ),
     )
 }
