@@ -25,7 +25,7 @@ CUES: dict[sidecue.WorldName, set[str]] = {
     "melodies": {"noise", "tones"},
     "flashes": {"noise", "strength", "flash_frames", "tone_time"},
     "takes": {"sign_radius"},
-    "rooms": {"distances"},
+    "rooms": {"distances", "yaw"},
 }
 # sha256 of the easy clips of seed 0 as they were before there were levels.
 TONES_QUESTIONS = "23279b40d3a3087d4930418da19874bf4c927d68ec89618ff9745dd80fd078e4"
