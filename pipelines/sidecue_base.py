@@ -50,7 +50,7 @@ SPECIAL_TOKENS = [PAD, TURN_START, TURN_END, PLACEHOLDER, VIDEO]
 
 
 class BaseTraining(Settings):
-    """How the small base is built and trained. The defaults take about a minute on two CPU cores."""
+    """How the small base is built and trained. The defaults take about half a minute on two CPU cores."""
 
     num_frames: int = 10
     image_size: int = 48
