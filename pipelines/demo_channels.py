@@ -32,7 +32,7 @@ WORLDS: dict[str, tuple[WorldName, ...]] = {
 # How many times `base_steps` a part adds to the base's training. What came first, or on which side something is, takes
 # longer to learn than a colour, and what the base cannot do with what it sees, no patch teaches it in a few hundred
 # steps.
-BASE_EFFORT = {"audio": 1.0, "dense": 2.5, "exo": 1.0, "depth3d": 2.5}
+BASE_EFFORT = {"audio": 1.5, "dense": 2.5, "exo": 1.0, "depth3d": 2.5}
 # As small as the tower of `random:SEED`, for pictures of SideCue's size: 6 x 6 patches.
 SIDECUE_CLIP = CLIPVisionConfig.from_dict({**SMALL_CLIP.to_dict(), "image_size": 84})
 
