@@ -14,9 +14,8 @@ from extractors.weights import check_fit, tensors_hash
 
 _OWNER = "positional_embedding."
 _EPS = 1e-5
-_OFFSET = (
-    1.0  # metres; deviation of a random embedding's first biases, without which it tells directions alone
-)
+# Deviation of a random embedding's first biases; without them its norm leaves nothing but the direction of a place.
+_OFFSET = 1.0
 _GAIN = 4.0  # of a random embedding's last layer: what a random tower makes of the pictures must not drown the places
 
 
@@ -80,9 +79,8 @@ def random_embedding(seed: int, dim: int) -> PositionEmbedding3D:
     last = len(module.position_embedding_head) - 1
     tensors = random_tensors(seed, module)
     tensors[f"position_embedding_head.{last}.weight"] *= _GAIN
-    generator = torch.Generator().manual_seed(seed)
-    offsets = torch.empty(dim).normal_(0.0, _OFFSET, generator=generator)
-    tensors["position_embedding_head.0.bias"] = offsets
+    offsets = torch.Generator().manual_seed(seed + 1)  # not the numbers that the weights begin with
+    tensors["position_embedding_head.0.bias"] = torch.empty(dim).normal_(0.0, _OFFSET, generator=offsets)
     return load_embedding(tensors, dim)
 
 

@@ -29,10 +29,9 @@ WORLDS: dict[str, tuple[WorldName, ...]] = {
     "exo": ("takes",),
     "depth3d": ("rooms",),
 }
-# How many times `base_steps` a part adds to the base's training. What came first, or on which side something is, takes
-# longer to learn than a colour, and what the base cannot do with what it sees, no patch teaches it in a few hundred
-# steps.
-BASE_EFFORT = {"audio": 1.5, "dense": 2.5, "exo": 1.0, "depth3d": 2.5}
+# How many times `base_steps` a part adds to the base's training. What came first takes longer to learn than a colour,
+# and what the base cannot do with what it sees, no patch teaches it in a few hundred steps.
+BASE_EFFORT = {"audio": 1.5, "dense": 2.5, "exo": 1.0, "depth3d": 1.0}
 # As small as the tower of `random:SEED`, for pictures of SideCue's size: 6 x 6 patches.
 SIDECUE_CLIP = CLIPVisionConfig.from_dict({**SMALL_CLIP.to_dict(), "image_size": 84})
 
@@ -137,7 +136,7 @@ ALONE = tuple(
 LORA = LoraSettings(r=16, alpha=16, dropout=0.0)
 
 
-def part_channels(part: str, chosen: Sequence[str]) -> list[str]:
+def _part_channels(part: str, chosen: Sequence[str]) -> list[str]:
     """The channels that are extracted from the media of a part, where the demo is of the `chosen` ones."""
     joint = part == JOINT.part and set(JOINT.channels) <= set(chosen)
     return ["frames", *(JOINT.channels if joint else (part,))]
@@ -145,7 +144,7 @@ def part_channels(part: str, chosen: Sequence[str]) -> list[str]:
 
 def extraction(part: str, chosen: Sequence[str], out: Path, seed: int) -> ExtractTogetherConfig:
     """How the demo in `out` extracts what it needs of a part, where it is of the `chosen` channels."""
-    encoders = {channel: _encoder(channel, out / "base", seed) for channel in part_channels(part, chosen)}
+    encoders = {channel: _encoder(channel, out / "base", seed) for channel in _part_channels(part, chosen)}
     return ExtractTogetherConfig(
         store=str(out / "store"),
         manifest=out / "prepared" / part / "manifest.parquet",
@@ -165,13 +164,13 @@ def _encoder(channel: str, base: Path, seed: int) -> BaseModel:
         )
     if channel == "dense":
         return DenseConfig(weights=f"random:{seed}")
-    tower = str(write_tower(channel, base, seed))
+    tower = str(_write_tower(channel, base, seed))
     if channel == "exo":
         return ExoConfig(weights=tower, num_frames=num_frames)
     return Depth3dConfig(weights=tower, embedding=f"random:{seed}", num_views=num_frames)
 
 
-def write_tower(channel: str, base: Path, seed: int) -> Path:
+def _write_tower(channel: str, base: Path, seed: int) -> Path:
     """Write the image tower of `exo` or `depth3d` beside the base, in the transformers layout; its folder."""
     folder = base.parent / "towers" / channel
     hide_weight_bars()

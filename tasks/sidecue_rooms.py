@@ -38,7 +38,8 @@ APART: dict[Level, float] = {"easy": 1.0, "medium": 0.7, "hard": 0.4}
 APART_MORE = 0.5
 BALL_RADIUS = 0.14  # of the distance
 KNOB_RADIUS = 0.065  # of the ball's distance; one ball has a dark knob towards the camera
-BALL_SIDE = math.radians(9.5)  # from the middle of the pan: a ball fills most of its half of the picture
+# The balls' directions, left of the middle of the pan: each fills most of its half of the picture.
+BALL_SIDES = (math.radians(9.5), -math.radians(9.5))
 BALL_LIFT = math.radians(2)  # above or below the horizon at most
 PAN = math.radians(2)  # how far the camera turns to each side
 LAMPS = (1, 2, 3, 4)  # above the balls
@@ -120,15 +121,15 @@ def balls(clip: RoomClip) -> NDArray[np.float64]:
     return np.array(
         [
             [*_place(clip, side, lift, distance), BALL_RADIUS * distance]
-            for side, lift, distance in zip((BALL_SIDE, -BALL_SIDE), clip.lifts, clip.distances, strict=True)
+            for side, lift, distance in zip(BALL_SIDES, clip.lifts, clip.distances, strict=True)
         ]
     )
 
 
 def knob(clip: RoomClip) -> NDArray[np.float64]:
     """The knob (1, 4) as x, y, z and radius in metres."""
-    side, distance = (BALL_SIDE, -BALL_SIDE)[clip.knob], clip.distances[clip.knob]
-    place = _place(clip, side, clip.lifts[clip.knob], (1 - BALL_RADIUS) * distance)
+    distance = clip.distances[clip.knob]
+    place = _place(clip, BALL_SIDES[clip.knob], clip.lifts[clip.knob], (1 - BALL_RADIUS) * distance)
     return np.array([[*place, KNOB_RADIUS * distance]])
 
 
@@ -155,10 +156,15 @@ def render_view(clip: RoomClip, pose: NDArray[np.float64]) -> tuple[NDArray[np.u
     """A picture (FRAME_SIZE, FRAME_SIZE, 3) uint8 RGB, and its depth (FRAME_SIZE, FRAME_SIZE) in millimetres."""
     things = np.concatenate([balls(clip), knob(clip), lamps(clip)])
     hits = cast(pose, FOCAL, (FRAME_SIZE, FRAME_SIZE), ROOM, things)
-    greys = [*[WALL_GREY] * 4, FLOOR_GREY, CEILING_GREY], [KNOB_GREY, *[LAMP_GREY] * len(clip.lamps)]
-    room, small = ([(grey,) * 3 for grey in shades] for shades in greys)
-    colours = np.array([*room, *(COLOURS[name] for name in clip.ball_colours), *small], np.uint8)
+    room = [WALL_GREY] * 4 + [FLOOR_GREY, CEILING_GREY]
+    small = [KNOB_GREY] + [LAMP_GREY] * len(clip.lamps)
+    balls_seen = [COLOURS[name] for name in clip.ball_colours]
+    colours = np.array([*_greys(room), *balls_seen, *_greys(small)], np.uint8)
     return colours[hits.surface], np.round(1000 * hits.depth).astype(np.uint16)
+
+
+def _greys(levels: list[int]) -> list[tuple[int, int, int]]:
+    return [(level,) * 3 for level in levels]
 
 
 def write_room_clip(root: Path, clip: RoomClip) -> None:
