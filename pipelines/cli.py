@@ -261,7 +261,7 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @click.option("--channels", help="Of audio, dense, exo, depth3d, separated by commas. [default: audio]")
 @click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 1200]")
 @click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 240]")
-@click.option("--base-steps", type=int, help="Optimizer steps of the base, for each channel. [default: 240]")
+@click.option("--base-steps", type=int, help="Optimizer steps of the base, for one channel. [default: 600]")
 @click.option("--patch-steps", type=int, help="Optimizer steps of the patch, and of its twin. [default: 400]")
 def demo(channels: str | None, **options: Any) -> None:
     """Everything on SideCue: data, base, features, each channel's patch and its LoRA-only twin, scores, report."""

@@ -434,7 +434,9 @@ class DemoConfig(Settings):
     train_clips: int = Field(default=1200, gt=0, description="of each channel")
     test_clips: int = Field(default=240, gt=0, description="held out, of each channel")
     base_steps: int = Field(
-        default=240, gt=0, description="optimizer steps of the base, for each channel; more for dense"
+        default=600,
+        gt=0,
+        description="optimizer steps of the base, for one channel; a third as many for each further one",
     )
     patch_steps: int = Field(default=400, gt=0, description="optimizer steps of the patch, and of its twin")
 

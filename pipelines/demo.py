@@ -33,7 +33,6 @@ from pipelines.config import (
 )
 from pipelines.demo_channels import (
     ALONE,
-    BASE_EFFORT,
     JOINT,
     LORA,
     PATCHES,
@@ -125,9 +124,8 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         clips,
         questions,
         out / "base",
-        BaseTraining(
-            seed=config.seed, steps=round(config.base_steps * sum(BASE_EFFORT[part] for part in parts))
-        ),
+        # What the base cannot do with what it sees, no patch teaches it; what a part teaches helps with the others.
+        BaseTraining(seed=config.seed, steps=config.base_steps * (2 + len(parts)) // 3),
         progress,
     )
     with ray_session():  # started once for all

@@ -29,9 +29,6 @@ WORLDS: dict[str, tuple[WorldName, ...]] = {
     "exo": ("takes",),
     "depth3d": ("rooms",),
 }
-# How many times `base_steps` a part adds to the base's training. What came first takes longer to learn than a colour,
-# and what the base cannot do with what it sees, no patch teaches it in a few hundred steps.
-BASE_EFFORT = {"audio": 1.5, "dense": 2.5, "exo": 1.0, "depth3d": 1.0}
 # As small as the tower of `random:SEED`, for pictures of SideCue's size: 6 x 6 patches.
 SIDECUE_CLIP = CLIPVisionConfig.from_dict({**SMALL_CLIP.to_dict(), "image_size": 84})
 
