@@ -434,7 +434,7 @@ class DemoConfig(Settings):
     train_clips: int = Field(default=1200, gt=0, description="of each channel")
     test_clips: int = Field(default=240, gt=0, description="held out, of each channel")
     base_steps: int = Field(
-        default=600,
+        default=360,
         gt=0,
         description="optimizer steps of the base, for one channel; a third as many for each further one",
     )

@@ -16,6 +16,7 @@ both together, for a question that needs both, beside one of each alone.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -268,7 +269,7 @@ def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainCo
         channels=patch.channels if variant == "patch" else {},
         lora=LORA,
         newline=NEWLINE,
-        max_steps=config.patch_steps,
+        max_steps=math.ceil(config.patch_steps * patch.effort),
         batch_size=48,
         accumulation=1,
         learning_rate=1e-3,

@@ -43,6 +43,7 @@ class DemoPatch:
         questions: the question types.
         channels: its side channels.
         title, why: of its section in the report.
+        effort: how many of the demo's steps its training takes, as a share.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DemoPatch:
     channels: dict[str, FusionSizes]
     title: str
     why: str
+    effort: float = 1.0
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -80,6 +82,7 @@ PATCHES: dict[str, DemoPatch] = {
             "What are densely sampled frames worth?",
             "The picture flashes twice, each time between two key frames. The questions are about the colours of the "
             "flashes, which only frames that are sampled more densely show.",
+            effort=0.5,
         ),
         DemoPatch(
             "exo",
@@ -106,6 +109,7 @@ PATCHES: dict[str, DemoPatch] = {
             "What are metres and camera poses worth?",
             "The same rooms; the camera faces anywhere. The questions are how many metres away the nearer ball is, "
             "and on which side the balls are for somebody who faces north.",
+            effort=0.5,
         ),
     )
 }
