@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
-CHANNELS ?= audio
+CHANNELS ?= audio,dense,exo,depth3d
 
 # Progress of long steps shows at once, also when the output goes to a file.
 export PYTHONUNBUFFERED := 1

@@ -3,10 +3,10 @@
 Needs a finished demo (`pave demo --channels audio`), of which base, features and questions are used. Every variant is
 a training as the demo's, with one thing changed, and an evaluation on the held-out clips. "late or with gaps" are the
 same clips, of half of which the sound starts up to 3 s late, and of the others up to 3 s are missing, never at the
-tone: those time steps are left out of the features, the others keep their timestamps. Prints a table in Markdown, and
-one flat JSON object as its last line.
+tone: those time steps are left out of the features, the others keep their timestamps. A training ends when it has
+learned, or after --steps. Prints a table in Markdown, and one flat JSON object as its last line.
 
-    python benchmarks/ablations.py [--demo out/demo] [--out out/ablations] [--steps 400]
+    python benchmarks/ablations.py [--demo out/demo] [--out out/ablations] [--steps 600]
 """
 
 import argparse
@@ -58,27 +58,34 @@ def main() -> None:
         write_late_store(options.demo, stores["late"], seed)
     config = DemoConfig(out=options.demo, seed=seed, patch_steps=options.steps)
     result: dict[str, Any] = {"steps": options.steps, "seed": seed}
-    print("| Variant | Accuracy | 95% interval | Clips |\n|---|---|---|---|")
+    print("| Variant | Steps | Accuracy | 95% interval | Clips |\n|---|---|---|---|---|")
     for name, (sound, changes) in VARIANTS.items():
-        found = measure(config, name, str(stores[sound]), AUDIO.model_copy(update=changes), options.out)
-        print(f"| {name} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} | {found.n} |", flush=True)
+        taken, found = measure(
+            config, name, str(stores[sound]), AUDIO.model_copy(update=changes), options.out
+        )
+        print(
+            f"| {name} | {taken} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} | {found.n} |",
+            flush=True,
+        )
+        result[f"steps/{name}"] = taken
         result[f"ablation/{name}"] = found.value
     print(json.dumps(result))
 
 
-def measure(config: DemoConfig, name: str, store: str, sizes: FusionSizes, out: Path) -> Any:
-    """The accuracy of a variant on the tones' question, as a row of scores.json."""
+def measure(config: DemoConfig, name: str, store: str, sizes: FusionSizes, out: Path) -> tuple[int, Any]:
+    """The steps of a variant, and its accuracy on the tones' question as a row of scores.json."""
     patch = replace(PATCHES["audio"], channels={"audio": sizes})
     folder = out / name.replace(" ", "-").replace(",", "")
     training = demo_training(patch, "patch", config)
     data = training.data.model_copy(update={"store": store})
     training = training.model_copy(update={"out": folder / "run", "data": data})
-    train(training, TerminalProgress)
+    trained = train(training, TerminalProgress)
     held_out = data.model_copy(update={"split": "test"})
     report = evaluate(
         EvaluateConfig(run=training.out, data=held_out, out=folder / "scores"), TerminalProgress
     )
-    return next(row for row in report.scores if row.group == "tone_colour" and row.metric == report.headline)
+    score = next(row for row in report.scores if row.group == "tone_colour" and row.metric == report.headline)
+    return trained.steps, score
 
 
 def write_late_store(demo: Path, folder: Path, seed: int) -> None:

@@ -258,11 +258,13 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @pave.command()
 @click.option("--out", type=folder_option, help="Folder of the demo. [default: out/demo]")
 @click.option("--seed", type=int, help="Of the SideCue world. [default: 0]")
-@click.option("--channels", help="Of audio, dense, exo, depth3d, separated by commas. [default: audio]")
-@click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 1200]")
-@click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 240]")
-@click.option("--base-steps", type=int, help="Optimizer steps of the base, for one channel. [default: 600]")
-@click.option("--patch-steps", type=int, help="Optimizer steps of the patch, and of its twin. [default: 400]")
+@click.option("--channels", help="Of audio, dense, exo, depth3d, separated by commas. [default: all]")
+@click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 700]")
+@click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 200]")
+@click.option("--base-steps", type=int, help="Optimizer steps of the base, for one channel. [default: 360]")
+@click.option(
+    "--patch-steps", type=int, help="Most optimizer steps of a patch; its twin takes as many. [default: 600]"
+)
 def demo(channels: str | None, **options: Any) -> None:
     """Everything on SideCue: data, base, features, each channel's patch and its LoRA-only twin, scores, report."""
     from pipelines.config import DemoConfig, checked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -287,6 +287,9 @@ class TrainConfig(Settings):
     newline: NewlinePosition = "grid"
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, gt=0, description="overrides epochs")
+    enough_loss: float | None = Field(
+        default=None, gt=0, description="ends the training at the first entry of the loss curve that is below"
+    )
     batch_size: int = Field(default=4, gt=0, description="most examples of a forward pass of one process")
     accumulation: int = Field(
         default=4,
@@ -428,17 +431,19 @@ class DemoConfig(Settings):
 
     out: Path = Path("out/demo")
     channels: tuple[DemoChannel, ...] = Field(
-        default=("audio",), min_length=1, description="side channels, each once: audio, dense, exo, depth3d"
+        default=get_args(DemoChannel), min_length=1, description="side channels, each once"
     )
     seed: int = Field(default=0, ge=0)
-    train_clips: int = Field(default=1200, gt=0, description="of each channel")
-    test_clips: int = Field(default=240, gt=0, description="held out, of each channel")
+    train_clips: int = Field(default=700, gt=0, description="of each channel")
+    test_clips: int = Field(default=200, gt=0, description="held out, of each channel")
     base_steps: int = Field(
         default=360,
         gt=0,
-        description="optimizer steps of the base, for one channel; a third as many for each further one",
+        description="optimizer steps of the base, for one channel; a quarter as many for each further one",
     )
-    patch_steps: int = Field(default=400, gt=0, description="optimizer steps of the patch, and of its twin")
+    patch_steps: int = Field(
+        default=600, gt=0, description="most optimizer steps of a patch; its twin takes as many as it"
+    )
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)

@@ -16,7 +16,6 @@ both together, for a question that needs both, beside one of each alone.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -57,6 +56,7 @@ from tasks import sidecue
 from tasks.instruction import Instruction
 
 ALTERATIONS = get_args(Alteration)
+ENOUGH_LOSS = 0.003  # nats per token: nearly every answer is right
 MARKER = "demo.json"  # says that a folder was made by the demo and may be replaced by it
 
 
@@ -126,7 +126,7 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         questions,
         out / "base",
         # What the base cannot do with what it sees, no patch teaches it; what a part teaches helps with the others.
-        BaseTraining(seed=config.seed, steps=config.base_steps * (2 + len(parts)) // 3),
+        BaseTraining(seed=config.seed, steps=config.base_steps * (3 + len(parts)) // 4),
         progress,
     )
     with ray_session():  # started once for all
@@ -135,8 +135,9 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
 
     measured = [_measured(patch, config, progress) for patch in PATCHES.values() if patch.part in parts]
     if set(JOINT.channels) <= set(parts):
-        measured.append(_measured(JOINT, config, progress))
-        measured += [_trained_alone(patch, config, progress) for patch in ALONE]
+        together = _measured(JOINT, config, progress)
+        steps = together.trained["patch"].steps
+        measured += [together, *(_trained_alone(patch, steps, config, progress) for patch in ALONE)]
     rows = [row for found in measured for row in _rows(found, config)]
     snapshot = measured[0].trained["patch"].snapshot
     for part in parts:
@@ -184,8 +185,10 @@ def _make_part(
 
 def _measured(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
     """Train the patch and its twin, and measure what its channels are worth."""
-    settings = {variant: demo_training(patch, variant, config) for variant in ("patch", "lora_only")}
-    trained = {variant: train(training, progress) for variant, training in settings.items()}
+    settings = {"patch": demo_training(patch, "patch", config)}
+    trained = {"patch": train(settings["patch"], progress)}
+    settings["lora_only"] = demo_training(patch, "lora_only", config, trained["patch"].steps)
+    trained["lora_only"] = train(settings["lora_only"], progress)
     scored = side_channel_meter(
         EvaluateConfig(
             run=settings["patch"].out,
@@ -199,9 +202,11 @@ def _measured(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -
     return MeasuredPatch(patch, trained, scored)
 
 
-def _trained_alone(patch: DemoPatch, config: DemoConfig, progress: ProgressFactory) -> MeasuredPatch:
+def _trained_alone(
+    patch: DemoPatch, steps: int, config: DemoConfig, progress: ProgressFactory
+) -> MeasuredPatch:
     """Train and score a patch of one of the channels that its questions need; the twin is that of all of them."""
-    settings = demo_training(patch, "patch", config)
+    settings = demo_training(patch, "patch", config, steps)
     trained = train(settings, progress)
     data = _test_data(patch, trained, config)
     scored = evaluate(
@@ -260,8 +265,10 @@ def _data(config: DemoConfig, part: str, split: str, questions: tuple[str, ...] 
     )
 
 
-def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainConfig:
-    """The training of a variant; the LoRA-only twin differs in nothing but the side channels."""
+def demo_training(
+    patch: DemoPatch, variant: str, config: DemoConfig, steps: int | None = None
+) -> TrainConfig:
+    """The training of a variant, of `steps` or until it has learned; the twin differs in its side channels alone."""
     return TrainConfig(
         base=str(config.out / "base"),
         out=config.out / "runs" / patch.name / variant,
@@ -269,8 +276,9 @@ def demo_training(patch: DemoPatch, variant: str, config: DemoConfig) -> TrainCo
         channels=patch.channels if variant == "patch" else {},
         lora=LORA,
         newline=NEWLINE,
-        max_steps=math.ceil(config.patch_steps * patch.effort),
-        batch_size=48,
+        max_steps=steps or config.patch_steps,
+        enough_loss=None if steps else ENOUGH_LOSS,
+        batch_size=40,
         accumulation=1,
         learning_rate=1e-3,
         patch_learning_rate=5e-3,  # its last norm starts at zero and has far to go

@@ -43,7 +43,6 @@ class DemoPatch:
         questions: the question types.
         channels: its side channels.
         title, why: of its section in the report.
-        effort: how many of the demo's steps its training takes, as a share.
     """
 
     name: str
@@ -52,7 +51,6 @@ class DemoPatch:
     channels: dict[str, FusionSizes]
     title: str
     why: str
-    effort: float = 1.0
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -82,7 +80,6 @@ PATCHES: dict[str, DemoPatch] = {
             "What are densely sampled frames worth?",
             "The picture flashes twice, each time between two key frames. The questions are about the colours of the "
             "flashes, which only frames that are sampled more densely show.",
-            effort=0.5,
         ),
         DemoPatch(
             "exo",
@@ -95,21 +92,21 @@ PATCHES: dict[str, DemoPatch] = {
         DemoPatch(
             "depth3d",
             "depth3d",
-            ("nearer_ball",),
+            ("nearer_ball", "ball_distance"),
             {"depth3d": _sizes(None)},
             "What is depth worth?",
-            "Two balls look equally large but are not equally far away. Pictures alone do not tell which is nearer.",
+            "Two balls look equally large but are not equally far away. The questions are which is nearer, and how "
+            "many metres away it is.",
         ),
-        # Which ball it is and where it is are learned in a few hundred steps each, but not both by one patch.
+        # One patch learns how far or where in a few hundred steps, but not both.
         DemoPatch(
-            "depth3d-place",
+            "depth3d-pose",
             "depth3d",
-            ("ball_distance", "ball_side"),
+            ("ball_side",),
             {"depth3d": _sizes(None)},
-            "What are metres and camera poses worth?",
-            "The same rooms; the camera faces anywhere. The questions are how many metres away the nearer ball is, "
-            "and on which side the balls are for somebody who faces north.",
-            effort=0.5,
+            "What are camera poses worth?",
+            "The same rooms; the camera faces anywhere. The question is on which side the balls are for somebody who "
+            "faces north, which only the poses tell.",
         ),
     )
 }
@@ -130,7 +127,7 @@ ALONE = tuple(
         JOINT.questions,
         {channel: sizes},
         f"The same question with {channel} alone",
-        "A patch of one of the two channels, trained as long.",
+        "A patch of one of the two channels, trained as long as that of both.",
     )
     for channel, sizes in JOINT.channels.items()
 )

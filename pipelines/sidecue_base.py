@@ -107,6 +107,7 @@ def train_base(
     tokenizer = build_tokenizer()
     base = build_small_base(_model_config(tokenizer, config))
     base.lm_head.weight.data *= HEAD_GAIN
+    torch.set_flush_denormal(True)
     with progress("train base") as stage:
         _fit(base, tokenizer, pixels, [questions[sample_id] for sample_id in sample_ids], config, stage)
     temporary = out.with_name(f".{out.name}.part")

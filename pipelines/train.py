@@ -64,7 +64,7 @@ from pipelines.training_checkpoints import (
     last_checkpoint,
     read_identity,
 )
-from pipelines.training_log import EventFiles, TrainingLog, read_log, write_curves
+from pipelines.training_log import EnoughLoss, EventFiles, TrainingLog, read_log, write_curves
 from pipelines.training_processes import check_devices, run_processes
 from tasks.instruction import Instruction
 
@@ -168,6 +168,7 @@ def _train_here(config: TrainConfig, data: TrainingData, folder: Path, progress:
     source = data.source
     dtype = torch.bfloat16 if config.bf16 else torch.float32
     base, tokenizer = load_base(config.base, dtype)
+    torch.set_flush_denormal(True)  # as GPUs do; with vanishing moments CPUs are slow
     torch.manual_seed(config.seed)  # fresh patch and LoRA weights
     model = PatchedVideoLLM(base, patch_config(config, source), config.execution)
     dataset = FeatureDataset(
@@ -240,7 +241,11 @@ def _fit(
     """Run the Trainer, from the last checkpoint on; its log, and whether this is the first process."""
     arguments = training_arguments(config, folder)
     log = TrainingLog(folder / "metrics.jsonl", stage)
-    event_files = [EventFiles(folder / "tensorboard")] if EVENT_FILES in config.trackers else []
+    callbacks: list[TrainerCallback] = [log]
+    if EVENT_FILES in config.trackers:
+        callbacks.append(EventFiles(folder / "tensorboard"))
+    if config.enough_loss is not None:
+        callbacks.append(EnoughLoss(config.enough_loss))
     trainer = PatchTrainer(
         model=model,
         args=arguments,
@@ -248,7 +253,7 @@ def _fit(
         data_collator=Collator(
             tokenizer.pad_token_id, max_length=config.data.max_length, too_long=config.data.too_long
         ),
-        callbacks=[log, *event_files],
+        callbacks=callbacks,
         patch_learning_rate=config.patch_learning_rate,
         lora_learning_rate=config.lora_learning_rate,
         lengths=dataset.lengths() if config.group_by_length else None,

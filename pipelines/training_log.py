@@ -77,6 +77,24 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]  # transformers has no
                 file.write(f"{json.dumps(entry)}\n")
 
 
+class EnoughLoss(TrainerCallback):  # type: ignore[misc]
+    """Ends the training at the first entry whose loss is below `loss`; all processes see the same loss."""
+
+    def __init__(self, loss: float) -> None:
+        self._loss = loss
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Entry | None = None,
+        **_: Any,
+    ) -> None:
+        if logs is not None and logs.get("loss", self._loss) < self._loss:
+            control.should_training_stop = True
+
+
 class EventFiles(TrainerCallback):  # type: ignore[misc]
     """Writes entries as event files, for `tensorboard --logdir FOLDER`."""
 

@@ -92,3 +92,28 @@ def test_only_the_patch_hears_the_tone(tmp_path: Path, seed: str, monkeypatch: p
     assert rows["patch"]["accuracy"] >= 0.9
     assert abs(rows["lora_only"]["accuracy"] - 0.25) <= 0.1
     assert abs(rows["base"]["accuracy"] - 0.25) <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_patch_learns_what_its_channel_alone_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    report = run_demo(tmp_path / "demo", "--seed", "0")
+    rows = {(row["channel"], row["question"], row["variant"]): row for row in report["rows"]}
+    trained = [key for key in rows if key[2] == "lora_only"]
+    assert {channel for channel, _, _ in trained} == {
+        *("audio", "dense", "exo", "depth3d", "depth3d-pose", "audio+dense")
+    }
+    for channel, question, _ in trained:
+        twin = rows[channel, question, "lora_only"]
+        assert rows[channel, question, "patch"]["accuracy"] >= 0.9, question
+        assert abs(twin["accuracy"] - twin["chance"]) <= 0.1, question
+        if "+" not in channel:  # of two channels one is left
+            own = channel.removesuffix("-pose")
+            for altered in (f"{own} zeroed", f"{own} shuffled"):
+                assert abs(rows[channel, question, altered]["accuracy"] - twin["accuracy"]) <= 0.1, question
+    together = rows["audio+dense", "flash_at_tone", "patch"]["accuracy"]
+    for alone in ("audio-alone", "dense-alone"):
+        assert rows[alone, "flash_at_tone", "patch"]["accuracy"] <= 0.6 < together

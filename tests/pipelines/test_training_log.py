@@ -147,6 +147,18 @@ def test_a_tracker_that_cannot_be_used_stops_a_run_before_it_begins(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_ends_when_its_loss_is_low_enough(world: Path, tmp_path: Path) -> None:
+    whole = run(world, tmp_path / "whole", max_steps=6)
+    losses = [loss for _, loss in whole.losses]
+    lowest = losses.index(min(losses))
+    assert 0 < lowest
+    stopped = run(world, tmp_path / "stopped", max_steps=6, enough_loss=losses[lowest] * 1.0001)
+    assert stopped.losses == whole.losses[: lowest + 1]
+    assert stopped.steps == lowest + 1
+    unreached = run(world, tmp_path / "unreached", max_steps=6, enough_loss=losses[lowest])
+    assert unreached.losses == whole.losses, "only a loss below it ends the training"
+
+
 def test_how_batches_are_read_changes_no_loss_but_their_order_does(world: Path, tmp_path: Path) -> None:
     usual = run(world, tmp_path / "usual")
     at_once = run(world, tmp_path / "at once", prefetch=0)
