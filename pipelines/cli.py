@@ -261,7 +261,7 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @click.option("--channels", help="Of audio, dense, exo, depth3d, separated by commas. [default: all]")
 @click.option("--train-clips", type=int, help="Clips to train on, of each channel. [default: 700]")
 @click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 200]")
-@click.option("--base-steps", type=int, help="Optimizer steps of the base, for one channel. [default: 360]")
+@click.option("--base-steps", type=int, help="Optimizer steps of the base. [default: 640]")
 @click.option(
     "--patch-steps", type=int, help="Most optimizer steps of a patch; its twin takes as many. [default: 600]"
 )

@@ -437,9 +437,9 @@ class DemoConfig(Settings):
     train_clips: int = Field(default=700, gt=0, description="of each channel")
     test_clips: int = Field(default=200, gt=0, description="held out, of each channel")
     base_steps: int = Field(
-        default=360,
+        default=640,
         gt=0,
-        description="optimizer steps of the base, for one channel; a quarter as many for each further one",
+        description="optimizer steps of the base; what it cannot do with what it sees, no patch teaches it",
     )
     patch_steps: int = Field(
         default=600, gt=0, description="most optimizer steps of a patch; its twin takes as many as it"

@@ -125,8 +125,7 @@ def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
         clips,
         questions,
         out / "base",
-        # What the base cannot do with what it sees, no patch teaches it; what a part teaches helps with the others.
-        BaseTraining(seed=config.seed, steps=config.base_steps * (3 + len(parts)) // 4),
+        BaseTraining(seed=config.seed, steps=config.base_steps),
         progress,
     )
     with ray_session():  # started once for all
