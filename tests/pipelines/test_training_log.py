@@ -151,7 +151,7 @@ def test_a_training_ends_when_its_loss_is_low_enough(world: Path, tmp_path: Path
     whole = run(world, tmp_path / "whole", max_steps=6)
     losses = [loss for _, loss in whole.losses]
     lowest = losses.index(min(losses))
-    assert 0 < lowest
+    assert lowest > 0
     stopped = run(world, tmp_path / "stopped", max_steps=6, enough_loss=losses[lowest] * 1.0001)
     assert stopped.losses == whole.losses[: lowest + 1]
     assert stopped.steps == lowest + 1
