@@ -89,16 +89,23 @@ PATCHES: dict[str, DemoPatch] = {
             "What is a second camera worth?",
             "A box hides a sign. Only the camera behind the box sees its colour and the shape on it.",
         ),
+        # One patch learns these in a few hundred steps each; of two or three together it may miss one.
         DemoPatch(
             "depth3d",
             "depth3d",
-            ("nearer_ball", "ball_distance"),
+            ("nearer_ball",),
             {"depth3d": _sizes(None)},
             "What is depth worth?",
-            "Two balls look equally large but are not equally far away. The questions are which is nearer, and how "
-            "many metres away it is.",
+            "Two balls look equally large but are not equally far away. Pictures alone do not tell which is nearer.",
         ),
-        # One patch learns how far or where in a few hundred steps, but not both.
+        DemoPatch(
+            "depth3d-metres",
+            "depth3d",
+            ("ball_distance",),
+            {"depth3d": _sizes(None)},
+            "What are metres worth?",
+            "The same rooms. The question is how many metres away the nearer ball is.",
+        ),
         DemoPatch(
             "depth3d-pose",
             "depth3d",
