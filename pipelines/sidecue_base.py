@@ -49,7 +49,7 @@ SPECIAL_TOKENS = [PAD, TURN_START, TURN_END, PLACEHOLDER, VIDEO]
 
 
 class BaseTraining(Settings):
-    """How the small base is built and trained. The defaults take about half a minute on two CPU cores."""
+    """How the small base is built and trained. The defaults take less than a minute on two CPU cores."""
 
     num_frames: int = 10
     image_size: int = 48
@@ -107,7 +107,7 @@ def train_base(
     tokenizer = build_tokenizer()
     base = build_small_base(_model_config(tokenizer, config))
     base.lm_head.weight.data *= HEAD_GAIN
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # before the first threads, which inherit it
     with progress("train base") as stage:
         _fit(base, tokenizer, pixels, [questions[sample_id] for sample_id in sample_ids], config, stage)
     temporary = out.with_name(f".{out.name}.part")

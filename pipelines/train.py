@@ -264,7 +264,7 @@ def _fit(
     if arguments.process_index:
         torch.manual_seed(config.seed + arguments.process_index)  # dropout of its own; DDP copies the weights
     checkpoint = _common_checkpoint(folder, arguments)
-    if checkpoint is not None and _is_last(checkpoint):
+    if checkpoint is not None and is_last(checkpoint, config.enough_loss):
         # the Trainer would train one step more
         trainer._load_from_checkpoint(str(checkpoint))
         log.entries = read_log(folder / "metrics.jsonl")
@@ -321,10 +321,12 @@ def _common_checkpoint(folder: Path, arguments: TrainingArguments) -> Path | Non
     return None if step.item() == 0 else checkpoint_path(folder, int(step.item()))
 
 
-def _is_last(checkpoint: Path) -> bool:
-    """Whether it is that of the last step."""
+def is_last(checkpoint: Path, enough_loss: float | None) -> bool:
+    """Whether it is that of the last step: of all, or the one whose loss was enough."""
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    return bool(state.global_step >= state.max_steps)
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    learned = enough_loss is not None and bool(losses) and losses[-1] < enough_loss
+    return learned or bool(state.global_step >= state.max_steps)
 
 
 def _printer() -> type[TrainerCallback]:

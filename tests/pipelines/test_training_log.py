@@ -22,7 +22,7 @@ from pipelines.errors import RunError
 from pipelines.metered_trainer import MeteredTrainer
 from pipelines.progress import Silent
 from pipelines.step_meter import StepMeter
-from pipelines.train import TrainReport, train
+from pipelines.train import TrainReport, is_last, train
 from pipelines.training_log import EventFiles, TrainingLog, read_log
 from pipelines.training_order import TrainingOrder
 
@@ -150,13 +150,23 @@ def test_a_tracker_that_cannot_be_used_stops_a_run_before_it_begins(
 def test_a_training_ends_when_its_loss_is_low_enough(world: Path, tmp_path: Path) -> None:
     whole = run(world, tmp_path / "whole", max_steps=6)
     losses = [loss for _, loss in whole.losses]
-    lowest = losses.index(min(losses))
-    assert lowest > 0
-    stopped = run(world, tmp_path / "stopped", max_steps=6, enough_loss=losses[lowest] * 1.0001)
-    assert stopped.losses == whole.losses[: lowest + 1]
-    assert stopped.steps == lowest + 1
-    unreached = run(world, tmp_path / "unreached", max_steps=6, enough_loss=losses[lowest])
+    end = next(number for number, loss in enumerate(losses) if loss < losses[0])
+    assert end < len(losses) - 1
+    enough = losses[end] * 1.0001
+    stopped = run(world, tmp_path / "stopped", max_steps=6, enough_loss=enough)
+    assert stopped.losses == whole.losses[: end + 1]
+    assert stopped.steps == end + 1
+    unreached = run(world, tmp_path / "unreached", max_steps=6, enough_loss=min(losses))
     assert unreached.losses == whole.losses, "only a loss below it ends the training"
+
+
+def test_a_killed_training_that_had_learned_does_not_go_on(tmp_path: Path) -> None:
+    history = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    state = {"global_step": 2, "max_steps": 6, "log_history": history}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    assert is_last(tmp_path, enough_loss=0.3)
+    assert not is_last(tmp_path, enough_loss=0.25)
+    assert not is_last(tmp_path, enough_loss=None)
 
 
 def test_how_batches_are_read_changes_no_loss_but_their_order_does(world: Path, tmp_path: Path) -> None:
