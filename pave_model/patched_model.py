@@ -28,6 +28,7 @@ from pave_model.errors import BaseMismatchError, CheckpointError, PatchInputErro
 from pave_model.fusion import FusionModule
 from pave_model.lora import add_lora
 from pave_model.patch_update import add_updates
+from pave_model.sequence_assembly import labelled_logits
 from pave_model.video_inputs import VideoInputs, check_placeholders, check_video_inputs
 
 # Each channel counts its own graphs: one a structure of batches (ragged, resampled, partly absent, ...).
@@ -98,24 +99,30 @@ class PatchedVideoLLM(nn.Module):
         attention_mask: Tensor,
         labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        loss_alone: bool = False,
         **video: Unpack[VideoInputs],
     ) -> ModelOutput:
-        """Logits of every position and, with labels, the next-token loss.
+        """Logits of every position (B, L, V) and, with labels, the next-token loss.
 
         `input_ids`, `attention_mask`, `labels` (B, L) int64: N placeholder ids per sample, padded on either
         side. Key frames and side channels: see `VideoInputs`. The loss is averaged over the unmasked labels, or
-        over `num_items_in_batch`, those of all batches of one optimizer step.
+        over `num_items_in_batch`, those of all batches of one optimizer step. With `loss_alone` the logits are
+        only those that the loss needs, (unmasked labels, V): most positions of a training example are video.
 
         Raises `PatchInputError`, which names sample and channel, when the inputs do not fit the model or each
         other.
         """
+        inputs = self._base_inputs(input_ids, attention_mask, video)
+        if loss_alone:
+            assert labels is not None, "a loss needs labels"
+            inputs |= labelled_logits(labels)
         return self.base(
             input_ids=input_ids,
             attention_mask=attention_mask,
             labels=labels,
             num_items_in_batch=num_items_in_batch,
             use_cache=False,
-            **self._base_inputs(input_ids, attention_mask, video),
+            **inputs,
         )
 
     @torch.no_grad()

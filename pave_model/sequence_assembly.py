@@ -99,3 +99,13 @@ def pad_batch(
         attention_mask=padded([torch.ones_like(row) for row in input_ids], 0),
         labels=None if labels is None else padded(labels, IGNORED_LABEL),
     )
+
+
+def labelled_logits(labels: Tensor) -> dict[str, Tensor]:
+    """Arguments of a transformers model that keep only the logits which the next-token loss of `labels` (B, L) needs.
+
+    The logits are then (K, V), those before the K labels that are trained, sample after sample.
+    """
+    following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)  # (B, L)
+    kept = following != IGNORED_LABEL
+    return {"logits_to_keep": kept, "shift_labels": following[kept]}

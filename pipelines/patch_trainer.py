@@ -70,6 +70,10 @@ class PatchTrainer(MeteredTrainer):
             self.optimizer = optimizer
         return self.optimizer
 
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss of a batch, without the logits of unlabelled positions."""
+        return super().compute_loss(model, {**inputs, "loss_alone": True}, *args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         if self.args.world_size == 1:
             return super()._get_train_sampler(train_dataset)

@@ -30,7 +30,7 @@ from extractors.key_pictures import decode_key_pictures
 from extractors.pictures import normalise_pixels, resize_picture
 from pave_model.chat_text import PLACEHOLDER, SYSTEM_PROMPT, TURN_END, TURN_START, training_example
 from pave_model.config import NewlinePosition
-from pave_model.sequence_assembly import pad_batch
+from pave_model.sequence_assembly import labelled_logits, pad_batch
 from pave_model.small_base import SmallBaseConfig, build_small_base
 from pave_model.video_tokens import num_video_tokens, place_newlines
 from pipelines.base_model import hide_weight_bars
@@ -212,6 +212,7 @@ def _fit(
         )
         output = base(
             **text._asdict(),
+            **labelled_logits(text.labels),
             mm_encoder_outputs={"video": BaseModelOutputWithPooling(pooler_output=video)},
             use_cache=False,
         )

@@ -222,6 +222,29 @@ def test_activation_checkpointing_changes_no_gradient(
         torch.testing.assert_close(recomputed[name], gradient)
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_the_loss_alone_has_the_same_value_and_gradients(
+    make_model: MakeModel, make_batch: MakeBatch, padding: str
+) -> None:
+    model = make_model()
+    batch = make_batch(padding=padding)
+    labels = labels_of(batch)
+    labels[0, -3] = -100  # labels need not be in one piece
+    found = {}
+    for loss_alone in (False, True):
+        model.zero_grad()
+        output = model(**batch, labels=labels, loss_alone=loss_alone)
+        output.loss.backward()
+        found[loss_alone] = {
+            name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+        }
+        found[loss_alone]["loss"] = output.loss.detach()
+    assert output.logits.shape[0] == (labels[:, 1:] != -100).sum()
+    assert set(found[True]) == set(found[False])
+    for name, expected in found[False].items():
+        torch.testing.assert_close(found[True][name], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_trainer_trains_the_patch_and_nothing_else(
     make_model: MakeModel, make_batch: MakeBatch, tmp_path: Any
 ) -> None:

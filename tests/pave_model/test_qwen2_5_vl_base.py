@@ -112,6 +112,16 @@ def test_pixels_and_cached_tokens_give_the_same_logits() -> None:
 
 
 @torch.no_grad()
+def test_the_loss_alone_has_the_same_value() -> None:
+    model, batch = make_model(), make_batch()
+    labels = torch.full_like(batch["input_ids"], -100)
+    labels[:, -2:] = batch["input_ids"][:, -2:]
+    output = model(**batch, labels=labels, loss_alone=True)
+    assert output.logits.shape[0] == labels[:, -2:].numel()
+    torch.testing.assert_close(output.loss, model(**batch, labels=labels).loss)
+
+
+@torch.no_grad()
 def test_the_spacing_of_the_steps_reaches_the_positions() -> None:
     model, batch = make_model(), make_batch()
     times = batch.pop("frame_times")
