@@ -210,6 +210,7 @@ def _fit(
             [torch.tensor(labels) for _, labels in batch],
             base.config.text_config.pad_token_id,
         )
+        assert text.labels is not None
         output = base(
             **text._asdict(),
             **labelled_logits(text.labels),
