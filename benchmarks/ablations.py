@@ -6,7 +6,7 @@ same clips, of half of which the sound starts up to 3 s late, and of the others 
 tone: those time steps are left out of the features, the others keep their timestamps. A training ends when it has
 learned, or after --steps. Prints a table in Markdown, and one flat JSON object as its last line.
 
-    python benchmarks/ablations.py [--demo out/demo] [--out out/ablations] [--steps 600]
+    python benchmarks/ablations.py [--demo out/demo] [--out out/ablations] [--steps 450]
 """
 
 import argparse

@@ -263,7 +263,7 @@ def train(recipe: Path, out: Path | None, sets: tuple[str, ...]) -> None:
 @click.option("--test-clips", type=int, help="Held-out clips, of each channel. [default: 200]")
 @click.option("--base-steps", type=int, help="Optimizer steps of the base. [default: 640]")
 @click.option(
-    "--patch-steps", type=int, help="Most optimizer steps of a patch; its twin takes as many. [default: 600]"
+    "--patch-steps", type=int, help="Most optimizer steps of a patch; its twin takes as many. [default: 450]"
 )
 def demo(channels: str | None, **options: Any) -> None:
     """Everything on SideCue: data, base, features, each channel's patch and its LoRA-only twin, scores, report."""

@@ -442,7 +442,7 @@ class DemoConfig(Settings):
         description="optimizer steps of the base; what it cannot do with what it sees, no patch teaches it",
     )
     patch_steps: int = Field(
-        default=600, gt=0, description="most optimizer steps of a patch; its twin takes as many as it"
+        default=450, gt=0, description="most optimizer steps of a patch; its twin takes as many as it"
     )
 
 

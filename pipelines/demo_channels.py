@@ -89,22 +89,15 @@ PATCHES: dict[str, DemoPatch] = {
             "What is a second camera worth?",
             "A box hides a sign. Only the camera behind the box sees its colour and the shape on it.",
         ),
-        # One patch learns these in a few hundred steps each; of two or three together it may miss one.
+        # With the distance to learn beside it, which ball is nearer is learned sooner and more surely.
         DemoPatch(
             "depth3d",
             "depth3d",
-            ("nearer_ball",),
+            ("nearer_ball", "ball_distance"),
             {"depth3d": _sizes(None)},
             "What is depth worth?",
-            "Two balls look equally large but are not equally far away. Pictures alone do not tell which is nearer.",
-        ),
-        DemoPatch(
-            "depth3d-metres",
-            "depth3d",
-            ("ball_distance",),
-            {"depth3d": _sizes(None)},
-            "What are metres worth?",
-            "The same rooms. The question is how many metres away the nearer ball is.",
+            "Two balls look equally large but are not equally far away. Pictures alone tell neither which is nearer nor "
+            "how many metres away it is.",
         ),
         DemoPatch(
             "depth3d-pose",
