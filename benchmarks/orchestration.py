@@ -9,6 +9,8 @@ generated ones, from a manifest, each time into a fresh store), in an order that
     orchestration/flow_startup_s                   from the start of a Python process without a server to the first line
                                                    of the plain function: imports, Prefect's temporary server, the run
     orchestration/flow_startup_with_server_s       the same where a server runs
+    orchestration/run_here_startup_s               from the start of `pave run FLOW --here`, without a server, until the
+                                                   function inside the flow has refused its settings
 
     python benchmarks/orchestration.py [--samples 1000] [--turns 3]
 """
@@ -64,6 +66,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["PREFECT_HOME"] = str(folder / "prefect")
         starts = [start_seconds() for _ in range(options.turns)]
+        here = [run_here_seconds(folder / "home") for _ in range(options.turns)]
         with served():
             with_server = [start_seconds() for _ in range(options.turns)]
             plain, flow = turns(folder, options.samples, options.turns)
@@ -72,6 +75,7 @@ def main() -> None:
         "orchestration/flow_vs_function": statistics.median(ratios),
         "orchestration/flow_startup_s": statistics.median(starts),
         "orchestration/flow_startup_with_server_s": statistics.median(with_server),
+        "orchestration/run_here_startup_s": statistics.median(here),
         "orchestration/plain_s": statistics.median(plain),
         "orchestration/flow_s": statistics.median(flow),
     }
@@ -87,6 +91,25 @@ def start_seconds() -> float:
     if not started.stdout:
         raise SystemExit(started.stderr)
     return float(started.stdout.splitlines()[0])
+
+
+def run_here_seconds(home: Path) -> float:
+    """From the start of `pave run prepare --here` to the function's word that there is no such folder."""
+    command = ["run", "prepare", "--here", "--home", str(home), "--param", f"videos={home}/none"]
+    started = time.time()
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            if "there is no file or folder" in line:
+                return time.time() - started
+    raise SystemExit("".join(output))
 
 
 @contextmanager

@@ -56,7 +56,7 @@ from tasks import sidecue
 from tasks.instruction import Instruction
 
 ALTERATIONS = get_args(Alteration)
-ENOUGH_LOSS = 0.001  # nats per token; at 0.003 some patches still answer one in five held-out questions wrongly
+ENOUGH_LOSS = 0.001  # nats per token; at 0.003 a patch may still miss one in five of held-out questions
 MARKER = "demo.json"  # says that a folder was made by the demo and may be replaced by it
 
 

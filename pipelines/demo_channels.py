@@ -96,8 +96,8 @@ PATCHES: dict[str, DemoPatch] = {
             ("nearer_ball", "ball_distance"),
             {"depth3d": _sizes(None)},
             "What is depth worth?",
-            "Two balls look equally large but are not equally far away. Pictures alone tell neither which is nearer nor "
-            "how many metres away it is.",
+            "Two balls look equally large but are not equally far away. Pictures alone tell neither which is nearer "
+            "nor how many metres away it is.",
         ),
         DemoPatch(
             "depth3d-pose",

@@ -1,4 +1,4 @@
-"""`pave run FLOW`: a run of a flow's deployment on a Prefect server."""
+"""`pave run FLOW`: a run of a flow's deployment on a Prefect server, or in this process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from pipelines.up_command import home_option
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
 
 _POLL_SECONDS = 1.0
@@ -30,21 +31,59 @@ _AWAY_SECONDS = 60.0  # a server that restarts is back by then
 @click.option(
     "--watch", is_flag=True, help="Show states and log lines until it ends; exit code 1 on failure."
 )
+@click.option(
+    "--here",
+    is_flag=True,
+    help="Run in this process, with a temporary server where none runs; no worker is needed.",
+)
 @home_option
-def run(flow: str, params: tuple[str, ...], watch: bool, home: Path) -> None:
+def run(flow: str, params: tuple[str, ...], watch: bool, here: bool, home: Path) -> None:
     """Run FLOW, such as extract-audio, as its deployment on a Prefect server.
 
-    The server is that of PREFECT_API_URL, else that of `pave up`, else that of Prefect's profile.
+    The server is that of PREFECT_API_URL, else that of `pave up`, else that of Prefect's profile, or with --here a
+    temporary one.
     """
-    from pipelines.errors import ServerError
     from pipelines.flow_server import LocalServer
+    from pipelines.temporary_server import start_temporary_server
 
-    if "PREFECT_API_URL" not in os.environ and (server := LocalServer(home)).answers():
-        os.environ.update(server.environment())  # before prefect is imported
+    server = LocalServer(home)
+    # before prefect is imported
+    if "PREFECT_API_URL" not in os.environ:
+        environment = server.environment()
+        if server.answers():
+            os.environ.update(environment)
+        elif here:
+            url = start_temporary_server(server.home, environment)
+            os.environ.update(environment | {"PREFECT_API_URL": url})
+    if here:
+        _run_here(flow, params)
+    else:
+        _run_by_worker(flow, params, watch)
+
+
+def _run_here(flow: str, params: tuple[str, ...]) -> None:
+    """Run a flow in this process, which must know its server before prefect is imported here."""
+    from pipelines.flow_server import CHECKOUT
+    from pipelines.yaml_file import read_yaml
+
+    found: Any = _flow(flow)  # Flow's own type does not say what a call returns
+    deployments = read_yaml(CHECKOUT / "prefect.yaml")["deployments"]
+    names = {one["entrypoint"].rpartition(":")[2]: one["parameters"]["config"] for one in deployments}
+    config = run_settings(flow, names[found.fn.__name__], params)
+    os.chdir(CHECKOUT)  # where relative paths of a deployment start, as under a worker
+    state = found(config=config, return_state=True)
+    click.echo(f"state: {state.name}{f': {state.message}' if state.message else ''}")
+    if not state.is_completed():
+        raise click.exceptions.Exit(1)
+
+
+def _run_by_worker(flow: str, params: tuple[str, ...], watch: bool) -> None:
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import get_current_settings
+
+    from pipelines.errors import ServerError
 
     url = get_current_settings().api.url
     if url is None:
@@ -73,29 +112,31 @@ def run_settings(flow: str, defaults: dict[str, Any], params: tuple[str, ...]) -
     Raises PipelineError in one line for settings that the flow does not take, ServerError for an unknown flow.
     """
     from pipelines.config import checked
-    from pipelines.errors import ServerError
     from pipelines.extract_settings import without_replaced_media
     from pipelines.setting_overrides import override
 
-    flows = _flows()
-    if flow not in flows:
-        raise ServerError(f"there is no flow {flow!r}; flows are {', '.join(sorted(flows))}")
+    schema = _flow(flow).fn.__annotations__["config"]
     values = override(without_replaced_media(defaults, [param.partition("=")[0] for param in params]), params)
-    checked(flows[flow], values, f"pave run {flow}")
+    checked(schema, values, f"pave run {flow}")
     return values
 
 
-def _flows() -> dict[str, Any]:
-    """The model of each flow's settings, by the flow's name."""
+def _flow(name: str) -> Flow[Any, Any]:
+    """The flow of a name. Raises ServerError for an unknown one."""
+    from pipelines.errors import ServerError
+
+    flows = _flows()
+    if name not in flows:
+        raise ServerError(f"there is no flow {name!r}; flows are {', '.join(sorted(flows))}")
+    return flows[name]
+
+
+def _flows() -> dict[str, Flow[Any, Any]]:
     from prefect import Flow
 
     from pipelines import flows
 
-    return {
-        found.name: found.fn.__annotations__["config"]
-        for found in vars(flows).values()
-        if isinstance(found, Flow)
-    }
+    return {found.name: found for found in vars(flows).values() if isinstance(found, Flow)}
 
 
 def _watched(client: SyncPrefectClient, run_id: Any) -> bool:
