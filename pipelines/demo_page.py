@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -63,7 +64,8 @@ def demo_page(patches: Mapping[str, PatchAnswers], max_upload_mb: float) -> gr.B
                 ask = gr.Button("Ask", variant="primary", elem_id="ask")
                 message = gr.Markdown(elem_id="message")
             with gr.Column(scale=1):
-                video = gr.Video(label="clip", elem_id="video", height=260, interactive=False, buttons=[])
+                # Not gr.Video, which has ffmpeg open what somebody uploaded, where that is installed.
+                video = gr.HTML(elem_id="video", visible=False)
                 with gr.Row():
                     answers = [
                         gr.Textbox(label=name, elem_id=name.replace(" ", "-").lower(), interactive=False)
@@ -184,14 +186,25 @@ class _Page:
             pictures.append(gr.Image(None if pane is None else _pixels(pane), visible=True))
         captions += [gr.Markdown(visible=False)] * (2 - len(captions))
         pictures += [gr.Image(None, visible=False)] * (2 - len(pictures))
-        video = gr.Video(None if player is None else str(player), visible=player is not None)
+        video = gr.HTML("" if player is None else _player(player), visible=player is not None)
         asked = gr.Dropdown(questions, value=questions[0])
         message = " ".join([f"**This does not work:** {problem}." for problem in shown.problems] or [message])
         return [video, _pixels(shown.key_frames), *captions, *pictures, asked, message, "", "", "", "", None]
 
     def _nothing(self, message: str) -> list[Any]:
         hidden = [gr.Markdown(visible=False)] * 2 + [gr.Image(None, visible=False)] * 2
-        return [None, None, *hidden, gr.Dropdown([], value=None), message, "", "", "", "", None]
+        return [
+            gr.HTML("", visible=False),
+            None,
+            *hidden,
+            gr.Dropdown([], value=None),
+            message,
+            "",
+            "",
+            "",
+            "",
+            None,
+        ]
 
     def _answered(self, reply: Reply, truth: str) -> list[Any]:
         picture = _pixels(attention_pane(reply.attention, reply.step_times, reply.frame_times))
@@ -218,6 +231,12 @@ def serve(patches: Mapping[str, PatchAnswers], out: Path, host: str, port: int, 
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], primary_hue="blue"
         ),
     )
+
+
+def _player(video: Path) -> str:
+    """A player of a file that Gradio may serve: a clip of the demo, or an upload."""
+    address = f"gradio_api/file={quote(str(video.resolve()))}"
+    return f'<video src="{address}" controls preload="metadata" style="width: 100%; height: 260px"></video>'
 
 
 def _sentence(error: Exception) -> str:

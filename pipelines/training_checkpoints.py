@@ -55,8 +55,11 @@ def identity_of(
     digest = hashlib.sha256()
     for item in instructions:
         digest.update(repr(item).encode())
+    without_effect = WITHOUT_EFFECT
+    if config.enough_loss is not None:  # which losses are logged then decides when the training ends
+        without_effect -= {"log_every", "save_every"}
     values = {
-        name: value for name, value in config.model_dump(mode="json").items() if name not in WITHOUT_EFFECT
+        name: value for name, value in config.model_dump(mode="json").items() if name not in without_effect
     }
     del values["data"]["snapshot"]  # the version that it was, or is now, stands beside
     return TrainingIdentity(

@@ -124,6 +124,9 @@ def test_a_folder_without_a_demo_is_refused(tmp_path: Path) -> None:
     assert "make one with: pave demo" in refused.stderr
 
 
+PLAYER = "document.querySelector('#video video')"
+
+
 @pytest.mark.timeout(300)
 def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path: Path) -> None:
     broken, huge = tmp_path / "broken.mp4", tmp_path / "huge.mp4"
@@ -140,8 +143,17 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
         page.goto(address)
         page.wait_for_function("document.querySelector('#frames img')?.naturalWidth > 300", timeout=60_000)
         page.wait_for_function("document.querySelector('#pane img')?.naturalWidth > 300")
+        page.wait_for_function(f"{PLAYER}?.readyState >= 1 && {PLAYER}.duration > 5")
+        second = page.context.browser.new_page()  # somebody else, who asks meanwhile
+        second.goto(address)
+        second.wait_for_function("document.querySelector('#frames img')?.naturalWidth > 300", timeout=60_000)
         page.click("#ask")
-        page.wait_for_function("document.querySelector('#attention img')?.naturalWidth > 300", timeout=60_000)
+        second.click("#ask")
+        for asker in (page, second):
+            asker.wait_for_function(
+                "document.querySelector('#attention img')?.naturalWidth > 300", timeout=60_000
+            )
+        second.close()
         assert page.input_value("#truth textarea, #truth input") in sidecue_world.COLOURS
         browsed.screenshot("demo-answered")
 
@@ -154,6 +166,13 @@ def test_a_walk_through_the_page_in_a_browser(out: Path, silent: Path, tmp_path:
             page.click("#upload button[aria-label='Clear']")
             page.wait_for_function("(document.querySelector('#message')?.innerText ?? '').trim().length == 0")
             return text
+
+        demo_clip = next((out / "sidecue" / "audio" / "test").glob("*.mp4"))
+        page.set_input_files("#upload input[type=file]", str(demo_clip))
+        page.wait_for_function("document.querySelector('#message')?.innerText.includes('Uploaded.')")
+        page.wait_for_function(f"{PLAYER}?.src.includes('pave-demo-ui') && {PLAYER}.readyState >= 1")
+        page.click("#upload button[aria-label='Clear']")
+        page.wait_for_function("(document.querySelector('#message')?.innerText ?? '').trim().length == 0")
 
         assert "the uploaded clip" in uploaded(broken)
         browsed.screenshot("demo-broken")

@@ -138,6 +138,22 @@ def test_a_training_that_ended_but_was_not_written_takes_no_further_step(
     assert_same_run(config.out, undisturbed.out)
 
 
+def test_what_is_logged_counts_where_it_decides_when_a_training_ends(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = training(world, tmp_path / "run", **SETTINGS | {"max_steps": 4, "enough_loss": 1e-9})
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "code_versions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    with pytest.raises(RunError, match=rf"differs in log_every \(was {config.log_every}, is 7\)"):
+        train(config.model_copy(update={"log_every": 7}))
+    assert train(config).steps == 4
+
+
 def test_without_checkpoints_a_training_starts_again(world: Path, tmp_path: Path) -> None:
     config = training(world, tmp_path / "run", max_steps=1, save_every=None)
     with locked_part_folder(config.out) as part:
