@@ -275,7 +275,7 @@ def demo_training(
         channels=patch.channels if variant == "patch" else {},
         lora=LORA,
         newline=NEWLINE,
-        max_steps=steps or config.patch_steps,
+        max_steps=steps or patch.most_steps * config.patch_steps,
         enough_loss=None if steps else ENOUGH_LOSS,
         batch_size=40,
         accumulation=1,

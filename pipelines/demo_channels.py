@@ -43,6 +43,7 @@ class DemoPatch:
         questions: the question types.
         channels: its side channels.
         title, why: of its section in the report.
+        most_steps: how often the demo's most steps of a patch it may take.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DemoPatch:
     channels: dict[str, FusionSizes]
     title: str
     why: str
+    most_steps: int = 1
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -119,6 +121,7 @@ JOINT = DemoPatch(
     "What are sound and dense frames worth together?",
     "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the colour; the question "
     "needs both.",
+    most_steps=2,  # it waits for its second channel to be found, which a rate that falls sooner may prevent
 )
 ALONE = tuple(
     DemoPatch(
