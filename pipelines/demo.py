@@ -16,8 +16,11 @@ both together, for a question that needs both, beside one of each alone.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -48,6 +51,7 @@ from pipelines.extract import extract_together
 from pipelines.manifest import prepare
 from pipelines.meter import MeterReport, side_channel_meter
 from pipelines.prediction_file import SCORES_FILE
+from pipelines.process_lock import lock_or_raise
 from pipelines.progress import ProgressFactory, silent
 from pipelines.ray_extract import ray_session
 from pipelines.sidecue_base import NEWLINE, BaseTraining, train_base
@@ -110,11 +114,15 @@ class MeasuredPatch:
 def demo(config: DemoConfig, progress: ProgressFactory = silent) -> DemoReport:
     """Run the whole demo into `config.out`; an earlier demo there is replaced.
 
-    Raises RunError when the folder holds something else, and whatever its stages raise.
+    Raises RunError when the folder holds something else or another process works in it, and whatever its stages raise.
     """
+    with _cleared(config.out):
+        return _made(config, progress)
+
+
+def _made(config: DemoConfig, progress: ProgressFactory) -> DemoReport:
     started = time.monotonic()
     out, parts = config.out, config.channels
-    _clear(out)
     clips: dict[str, tuple[str, Path]] = {}
     questions: list[Instruction] = []
     for part in parts:
@@ -246,13 +254,29 @@ def _score_rows(result: EvaluateReport, variant: str, channel: str | None = None
     return sorted(rows, key=lambda row: row.channel == "video")
 
 
-def _clear(out: Path) -> None:
-    """Empty the folder if it is an earlier demo's. Raises RunError when it holds anything else."""
-    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
+@contextmanager
+def _cleared(out: Path) -> Iterator[None]:
+    """The folder without an earlier demo, for this process alone.
+
+    Raises RunError when it holds anything else, or another process makes a demo there.
+    """
+    marker = out / MARKER
+    if out.exists() and not marker.exists() and any(out.iterdir()):
         raise RunError(f"{out} holds something else than a demo; choose another folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / MARKER).write_text(json.dumps({"made_by": "pave demo"}) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    lock = os.open(marker, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        told = f"another process makes a demo in {out} right now; wait for it, or choose another folder with --out"
+        lock_or_raise(lock, RunError(told))
+        for entry in out.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry != marker:
+                entry.unlink()
+        marker.write_text(json.dumps({"made_by": "pave demo"}) + "\n")
+        yield
+    finally:
+        os.close(lock)
 
 
 def _data(config: DemoConfig, part: str, split: str, questions: tuple[str, ...] | None) -> DataConfig:

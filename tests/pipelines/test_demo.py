@@ -1,5 +1,6 @@
 """The demo: small and quick by default, at full size among the slow tests."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def test_a_small_demo_goes_all_the_way(tmp_path: Path, running_ray: str) -> None
     assert refused.exit_code == 1
     assert "holds something else than a demo" in refused.stderr
     assert (foreign / "thesis.txt").read_text() == "precious"
+
+
+def test_a_folder_in_which_another_process_works_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    with (tmp_path / "demo.json").open("w") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        refused = invoke("demo", "--out", tmp_path)
+    assert refused.exit_code == 1
+    assert f"another process makes a demo in {tmp_path} right now" in refused.stderr
+    assert (tmp_path / "base").exists()
 
 
 @pytest.mark.slow
