@@ -193,18 +193,8 @@ class _Page:
 
     def _nothing(self, message: str) -> list[Any]:
         hidden = [gr.Markdown(visible=False)] * 2 + [gr.Image(None, visible=False)] * 2
-        return [
-            gr.HTML("", visible=False),
-            None,
-            *hidden,
-            gr.Dropdown([], value=None),
-            message,
-            "",
-            "",
-            "",
-            "",
-            None,
-        ]
+        player, questions = gr.HTML("", visible=False), gr.Dropdown([], value=None)
+        return [player, None, *hidden, questions, message, *[""] * 4, None]
 
     def _answered(self, reply: Reply, truth: str) -> list[Any]:
         picture = _pixels(attention_pane(reply.attention, reply.step_times, reply.frame_times))

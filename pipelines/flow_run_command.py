@@ -41,7 +41,7 @@ def run(flow: str, params: tuple[str, ...], watch: bool, here: bool, home: Path)
     """Run FLOW, such as extract-audio, as its deployment on a Prefect server.
 
     The server is that of PREFECT_API_URL, else that of `pave up`, else that of Prefect's profile, or with --here a
-    temporary one.
+    temporary one. With --here log lines show without --watch.
     """
     from pipelines.flow_server import LocalServer
     from pipelines.temporary_server import start_temporary_server

@@ -17,6 +17,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import uvicorn
 
 LOG = "temporary-server.log"
 _END_SECONDS = 10.0
@@ -65,9 +69,9 @@ def _serve(listening: socket.socket) -> None:
     server.run(sockets=[listening])
 
 
-def _end_with_user(server: object) -> None:
+def _end_with_user(server: uvicorn.Server) -> None:
     sys.stdin.buffer.read()
-    server.should_exit = True  # type: ignore[attr-defined]  # uvicorn's way to end
+    server.should_exit = True
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pave_process import start_pave
 
-from pipelines.flow_server import MARK
+from pipelines.flow_server import LocalServer
 from tasks import sidecue
 
 
@@ -26,14 +26,7 @@ def run_here(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(home):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return [process for process, _ in LocalServer(home)._marked()]
 
 
 @pytest.mark.timeout(180)
