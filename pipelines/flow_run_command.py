@@ -44,7 +44,7 @@ def run(flow: str, params: tuple[str, ...], watch: bool, here: bool, home: Path)
     temporary one. With --here log lines show without --watch.
     """
     from pipelines.flow_server import LocalServer
-    from pipelines.temporary_server import start_temporary_server
+    from pipelines.flow_temporary_server import start_temporary_server
 
     server = LocalServer(home)
     # before prefect is imported

@@ -4,8 +4,9 @@ Prefect imports its whole server into the process that needs one, and then once 
 starts while its user imports Prefect, and alone imports it: the user must not have imported Prefect yet. The socket
 listens from the start, so that early requests wait.
 
-    python -m pipelines.temporary_server FD     serves on that socket until standard input ends, as it does when the
-                                                process that started it is gone, however that ended
+    python -m pipelines.flow_temporary_server FD
+
+serves on that socket until standard input ends, as it does when the process that started it is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def start_temporary_server(home: Path, environment: dict[str, str]) -> str:
         listening.listen(64)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         server = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.temporary_server", str(listening.fileno())],
+            [sys.executable, "-m", "pipelines.flow_temporary_server", str(listening.fileno())],
             env=environment | {"PREFECT_API_URL": url},
             pass_fds=[listening.fileno()],
             stdin=subprocess.PIPE,
