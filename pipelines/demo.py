@@ -295,11 +295,11 @@ def demo_training(
     return TrainConfig(
         base=str(config.out / "base"),
         out=config.out / "runs" / patch.name / variant,
-        data=_data(config, patch.part, "train", patch.questions),
+        data=_data(config, patch.part, "train", patch.questions + patch.beside),
         channels=patch.channels if variant == "patch" else {},
         lora=LORA,
         newline=NEWLINE,
-        max_steps=steps or patch.most_steps * config.patch_steps,
+        max_steps=steps or config.patch_steps,
         enough_loss=None if steps else ENOUGH_LOSS,
         batch_size=40,
         accumulation=1,

@@ -43,7 +43,7 @@ class DemoPatch:
         questions: the question types.
         channels: its side channels.
         title, why: of its section in the report.
-        most_steps: how often the demo's most steps of a patch it may take.
+        beside: question types that it is trained on as well, but not asked.
     """
 
     name: str
@@ -52,7 +52,7 @@ class DemoPatch:
     channels: dict[str, FusionSizes]
     title: str
     why: str
-    most_steps: int = 1
+    beside: tuple[str, ...] = ()
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -121,7 +121,10 @@ JOINT = DemoPatch(
     "What are sound and dense frames worth together?",
     "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the colour; the question "
     "needs both.",
-    most_steps=2,  # it waits for its second channel to be found, which a rate that falls sooner may prevent
+    beside=(
+        "flash_first",
+        "flash_second",
+    ),  # with them it finds the flashes sooner, and then which one sounds
 )
 ALONE = tuple(
     DemoPatch(
@@ -131,6 +134,7 @@ ALONE = tuple(
         {channel: sizes},
         f"The same question with {channel} alone",
         "A patch of one of the two channels, trained as long as that of both.",
+        JOINT.beside,
     )
     for channel, sizes in JOINT.channels.items()
 )

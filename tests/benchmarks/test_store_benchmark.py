@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "store.py"
 SIZES = ("audio", "dense", "frames")
 
 
+@pytest.mark.slow
 def test_quick_run_prints_one_flat_object_and_draws(tmp_path: Path) -> None:
     png = tmp_path / "store.png"
     command = [sys.executable, str(SCRIPT), "--quick", "--png", str(png)]

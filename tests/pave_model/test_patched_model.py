@@ -424,6 +424,7 @@ def test_the_patch_may_be_computed_in_mixed_precision(
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_patch_compiles_inside_the_model(make_base: MakeBase, make_batch: MakeBatch) -> None:
     config = PatchConfig(base="tiny", channels={"audio": AUDIO}, lora=None)
     torch.manual_seed(0)

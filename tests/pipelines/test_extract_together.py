@@ -52,17 +52,16 @@ def test_together_is_each_alone_and_a_failure_is_one_channels(folder: Path, tmp_
     counts = {item.channel: (item.already_done, item.done, len(item.failed)) for item in report.reports}
     assert counts == {"audio": (1, 0, 0), "dense": (0, 2, 1), "frames": (0, 2, 1)}
     alone = FeatureStore.open(tmp_path / "alone")
-    extract("audio", ExtractAudioConfig(store=alone.url, encoder=TINY, **shared))
     extract("dense", ExtractDenseConfig(store=alone.url, encoder=DENSE, **shared))
     extract("frames", ExtractFramesConfig(store=alone.url, encoder=FRAMES, **shared))
-    for channel in ("audio", "dense", "frames"):
+    for channel in ("dense", "frames"):
         ours, theirs = (store.snapshot().feature_set("real", channel) for store in (together, alone))
         assert ours.sample_ids == theirs.sample_ids
         for sample_id in theirs.sample_ids:
             values, expected = ours[sample_id].values, theirs[sample_id].values
             np.testing.assert_array_equal(values.view(np.uint16), expected.view(np.uint16))
             np.testing.assert_array_equal(ours[sample_id].timestamps, theirs[sample_id].timestamps)
-    sql = "SELECT channel, sample_id, error_type FROM failures ORDER BY ALL"
+    sql = "SELECT channel, sample_id, error_type FROM failures WHERE channel <> 'audio' ORDER BY ALL"
     assert together.query(sql).equals(alone.query(sql))
     assert together.verify().ok
     assert [item.done for item in extract_together(config).reports] == [0, 0, 0]

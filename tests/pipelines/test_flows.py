@@ -134,7 +134,8 @@ def test_a_report_of_many_failures_stays_readable() -> None:
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize("end", ["finishes", pytest.param("is killed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["finishes", "is killed"])
 def test_two_deployments_do_not_write_one_channel_at_once(server: Server, tmp_path: Path, end: str) -> None:
     """A run waits while another holds the writer's slot; that of a killed one is free when its lease has ended."""
     sidecue.make(tmp_path / "world", sidecue.SideCueConfig(splits={"test": 1}), workers=1)

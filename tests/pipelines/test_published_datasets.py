@@ -26,9 +26,6 @@ SMALL_ENCODERS = {
     "exo": {"num_frames": 2},
     "frames": {"num_frames": 4},
 }
-# Ray takes most of the time and does the same for all: one dataset goes through it here, the others in `slow`.
-BY_RAY = "avsd"
-HERE = [name for name in MINIATURES if name != BY_RAY]
 
 
 @dataclass(frozen=True)
@@ -231,12 +228,13 @@ def test_a_take_with_some_cameras_has_a_part_of_its_media(tmp_path: Path) -> Non
     assert "  val: 4 instructions on 4 samples, 0 with all media, 3 with a part\n" in result.stdout
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_datasets(name: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_extract, "run", run_here)
     from_official_files_to_scores(world, name)
 
 
-@pytest.mark.parametrize("name", [BY_RAY, *(pytest.param(name, marks=pytest.mark.slow) for name in HERE)])
+@pytest.mark.slow  # Ray takes most of the time and does the same for all
+@pytest.mark.parametrize("name", MINIATURES)
 def test_datasets_by_ray(name: str, world_by_ray: World) -> None:
     from_official_files_to_scores(world_by_ray, name)

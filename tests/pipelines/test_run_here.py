@@ -44,6 +44,7 @@ def test_a_flow_runs_here_and_its_server_ends_with_it(tmp_path: Path) -> None:
     assert [state for _, state in runs] == ["COMPLETED"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_failed_flow_is_told_and_a_killed_one_leaves_no_server(tmp_path: Path) -> None:
     failed = run_here(tmp_path, "--param", f"videos={tmp_path}/none")

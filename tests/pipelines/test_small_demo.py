@@ -1,4 +1,7 @@
-"""`pave demo-ui`: the same answers as the evaluation, honest messages, and one walk through the page in a browser."""
+"""A small demo all the way: its report, and its page `pave demo-ui`.
+
+The page gives the answers of the evaluation and honest messages, and one test walks through it in a browser.
+"""
 
 import io
 import json
@@ -18,6 +21,7 @@ from pipelines import apart_process
 from pipelines.demo_answers import check_upload, decode_upload, demo_patches
 from pipelines.demo_panes import shown_media
 from pipelines.errors import RunError
+from store import FeatureStore
 from tasks import sidecue, sidecue_world
 
 SMALL = (
@@ -31,6 +35,8 @@ SMALL = (
     "2",
     "--patch-steps",
     "2",
+    "--seed",
+    "3",
 )
 
 
@@ -44,6 +50,37 @@ def out(tmp_path_factory: pytest.TempPathFactory, running_ray: str) -> Path:
 @pytest.fixture(scope="module")
 def silent(clips: dict[str, Path]) -> Path:
     return clips["bikes.mp4"]
+
+
+def test_its_report_has_every_variant_of_every_question(out: Path) -> None:
+    report = json.loads((out / "report.json").read_text())
+    assert report["seed"] == 3
+    rows = {(row["variant"], row["question"]): row for row in report["rows"]}
+    assert {variant for variant, question in rows if question == "tone_colour"} == {
+        "patch",
+        "lora_only",
+        "base",
+        "audio zeroed",
+        "audio shuffled",
+        "audio shifted",
+    }
+    assert {question for variant, question in rows if variant == "base"} == {
+        "tone_colour",
+        "border_colour",
+        "end_colour",
+        "shape_count",
+        "shape_kind",
+    }
+    for row in report["rows"]:
+        assert row["n"] == 4
+        assert row["chance"] == 0.25
+        assert row["low"] <= row["accuracy"] <= row["high"]
+    store = FeatureStore.open(out / "store", create=False)
+    assert report["store_version"] == store.snapshot().version
+    assert store.verify().ok
+    page = (out / "report.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 3
+    assert page.count("data:image/png;base64,") == 2  # the meter and the losses
 
 
 def test_answers_are_those_of_the_evaluation(out: Path) -> None:
