@@ -219,6 +219,31 @@ class PatchedVideoLLM(nn.Module):
             self._replace_patch(Path(folder), current)
             raise
 
+    def load_fusion(self, channel: str, folder: str | Path) -> None:
+        """Start the fusion module of `channel` from that of a saved patch, which may have other channels and LoRA.
+
+        Raises `BaseMismatchError` when the saved patch belongs to another base, and `CheckpointError` when the folder
+        is missing, incomplete or damaged, or has no such module of the same sizes.
+        """
+        folder = Path(folder)
+        files = read_checkpoint(folder)
+        _check_base(folder, files.record, self.base_fingerprint)
+        prefix = f"{channel}."
+        tensors = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in files.patch_tensors.items()
+            if name.startswith(prefix)
+        }
+        module = self.patch[channel]
+        if {name: tensor.shape for name, tensor in module.state_dict().items()} != {
+            name: tensor.shape for name, tensor in tensors.items()
+        }:
+            raise CheckpointError(
+                f"{folder} has no fusion module of channel '{channel}' with the sizes that are trained here; "
+                "start from a patch of this channel, and give both the same sizes"
+            )
+        module.load_state_dict(tensors)
+
     def _replace_patch(self, folder: Path, files: PatchFiles) -> None:
         base = self.llm.unload() if isinstance(self.llm, PeftModel) else self.llm
         self._put_patch(base, files.record.patch)

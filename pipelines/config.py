@@ -283,6 +283,10 @@ class TrainConfig(Settings):
     channels: dict[str, FusionSizes] = Field(
         default={"audio": FusionSizes()}, description="side channels; empty: the LoRA-only twin"
     )
+    start_from: dict[str, Path] = Field(
+        default={},
+        description="run folders of patches on the same base: fusion modules start from theirs, by channel",
+    )
     lora: LoraSettings | None = LoraSettings()
     newline: NewlinePosition = "grid"
     epochs: float = Field(default=1.0, gt=0)
@@ -346,6 +350,14 @@ class TrainConfig(Settings):
         examples = self.batch_size * self.accumulation // self.num_processes
         batch = max(size for size in range(1, self.batch_size + 1) if examples % size == 0)
         return batch, examples // batch
+
+    @model_validator(mode="after")
+    def _starts_are_of_channels(self) -> Self:
+        if unknown := sorted(self.start_from.keys() - self.channels.keys()):
+            raise ValueError(
+                f"start_from names {', '.join(unknown)}, which channels does not have; add it there"
+            )
+        return self
 
     @model_validator(mode="after")
     def _processes_fit(self) -> Self:

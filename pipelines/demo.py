@@ -292,11 +292,14 @@ def demo_training(
     patch: DemoPatch, variant: str, config: DemoConfig, steps: int | None = None
 ) -> TrainConfig:
     """The training of a variant, of `steps` or until it has learned; the twin differs in its side channels alone."""
+    runs = config.out / "runs"
+    begun = {channel: runs / name / "patch" for channel, name in patch.start_from.items()}
     return TrainConfig(
         base=str(config.out / "base"),
-        out=config.out / "runs" / patch.name / variant,
-        data=_data(config, patch.part, "train", patch.questions + patch.beside),
+        out=runs / patch.name / variant,
+        data=_data(config, patch.part, "train", patch.questions),
         channels=patch.channels if variant == "patch" else {},
+        start_from=begun if variant == "patch" else {},
         lora=LORA,
         newline=NEWLINE,
         max_steps=steps or config.patch_steps,

@@ -6,8 +6,8 @@ patches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ class DemoPatch:
         questions: the question types.
         channels: its side channels.
         title, why: of its section in the report.
-        beside: question types that it is trained on as well, but not asked.
+        start_from: patches whose fusion module of a channel it begins with, by channel.
     """
 
     name: str
@@ -52,7 +52,7 @@ class DemoPatch:
     channels: dict[str, FusionSizes]
     title: str
     why: str
-    beside: tuple[str, ...] = ()
+    start_from: Mapping[str, str] = field(default_factory=dict)
 
 
 def _sizes(time_radius: float | None, first_token: int = 0) -> FusionSizes:
@@ -121,10 +121,10 @@ JOINT = DemoPatch(
     "What are sound and dense frames worth together?",
     "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the colour; the question "
     "needs both.",
-    beside=(
-        "flash_first",
-        "flash_second",
-    ),  # with them it finds the flashes sooner, and then which one sounds
+    start_from={
+        "audio": "audio",
+        "dense": "dense",
+    },  # from nothing it may know the flashes and never hear the tone
 )
 ALONE = tuple(
     DemoPatch(
@@ -133,8 +133,8 @@ ALONE = tuple(
         JOINT.questions,
         {channel: sizes},
         f"The same question with {channel} alone",
-        "A patch of one of the two channels, trained as long as that of both.",
-        JOINT.beside,
+        "A patch of one of the two channels, begun and trained as that of both.",
+        {channel: JOINT.start_from[channel]},
     )
     for channel, sizes in JOINT.channels.items()
 )

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipelines.config import WITHOUT_EFFECT, Settings, TrainConfig
 from pipelines.errors import RunError
 from pipelines.feature_dataset import FeatureSource
+from pipelines.run_folder import PATCH_FOLDER
 from store import FeatureSetRecord, FeatureStore
 from tasks.instruction import Instruction
 
@@ -115,7 +116,7 @@ def sample_rows(url: str, version: int, record: FeatureSetRecord) -> list[Sample
 def training_lineage(
     config: TrainConfig, source: FeatureSource, instructions: Sequence[Instruction]
 ) -> dict[str, Any]:
-    """`identity`, `items` and `media` for run.json.
+    """`identity`, `items`, `media` and `started_from` (hashes of these patches, by channel) for run.json.
 
     Two trainings of one identity learn the same from the same: equal settings, instructions and features. It does
     not depend on the version of the catalog, where the store is, and how fast the training was.
@@ -123,13 +124,16 @@ def training_lineage(
     media = used_media(config.data.store, source, {item.sample_id for item in instructions})
     items = used_items(instructions)
     sets = {"frames": source.frames, **source.side}
+    started_from = {channel: patch_hashes(run / PATCH_FOLDER) for channel, run in config.start_from.items()}
     identity = [
         identity_settings(config.model_dump(mode="json")),
         {channel: features.record.name for channel, features in sets.items()},
         {channel: used.features for channel, used in media.items()},
         items.digest,
+        started_from,
     ]
     return {
+        "started_from": started_from,
         "identity": _digest([identity]),
         "items": items.model_dump(),
         "media": {channel: used.model_dump() for channel, used in media.items()},

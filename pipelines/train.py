@@ -104,8 +104,8 @@ def train(config: TrainConfig, progress: ProgressFactory = silent) -> TrainRepor
 
     Raises RunError when the run folder exists already, another process trains into it, what was cut off differs,
     nothing would be trained, or a tracker or the number of processes cannot be used; TrainingProcessError when one of
-    several processes fails; StoreError and MissingFeaturesError when the snapshot lacks what is needed, ManifestError
-    without instructions.
+    several processes fails; BaseMismatchError and CheckpointError for what `start_from` names; StoreError and
+    MissingFeaturesError when the snapshot lacks what is needed, ManifestError without instructions.
     """
     check_new(config.out)
     if not config.channels and config.lora is None:
@@ -171,6 +171,8 @@ def _train_here(config: TrainConfig, data: TrainingData, folder: Path, progress:
     torch.set_flush_denormal(True)  # as GPUs do; with vanishing moments CPUs are slow
     torch.manual_seed(config.seed)  # fresh patch and LoRA weights
     model = PatchedVideoLLM(base, patch_config(config, source), config.execution)
+    for channel, trained in config.start_from.items():
+        model.load_fusion(channel, trained / PATCH_FOLDER)
     dataset = FeatureDataset(
         data.usable, source, tokenizer, base.config.video_token_id, config.newline, for_training=True
     )
