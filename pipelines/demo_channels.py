@@ -120,11 +120,9 @@ JOINT = DemoPatch(
     {"audio": AUDIO, "dense": DENSE},
     "What are sound and dense frames worth together?",
     "A tone sounds during one of the two flashes. The sound tells when, the dense frames tell the colour; the question "
-    "needs both.",
-    start_from={
-        "audio": "audio",
-        "dense": "dense",
-    },  # from nothing it may know the flashes and never hear the tone
+    "needs both. Its modules start from those that were trained for sound and for dense frames above.",
+    # from nothing it may learn the flashes and never hear the tone
+    start_from={"audio": "audio", "dense": "dense"},
 )
 ALONE = tuple(
     DemoPatch(
