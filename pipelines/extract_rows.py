@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 WORK = pa.schema([(name, pa.string()) for name in ("sample_id", "source_hash", "media", "channels")])
@@ -84,19 +85,26 @@ def unpacked(rows: pa.Table, index: int) -> Any:
     return pickle.loads(head, buffers=buffers)
 
 
-def _packed(result: object) -> list[Any]:
+def _packed(result: object) -> pa.Array:
+    """A cell of `payload`. Made of buffers, because `pa.array` never releases a memoryview that it is given."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
-    return [head, *(buffer.raw() for buffer in buffers)]
+    cells = [
+        pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, data.size], np.int64)), data]
+        )
+        for data in map(pa.py_buffer, (head, *(buffer.raw() for buffer in buffers)))
+    ]
+    return pa.ListArray.from_arrays([0, len(cells)], pa.concat_arrays(cells))
 
 
-def _table(row: dict[str, Any], payload: list[Any] | None, failure: str | None) -> pa.Table:
+def _table(row: dict[str, Any], payload: pa.Array | None, failure: str | None) -> pa.Table:
     cells = {
-        "sample_id": row["sample_id"],
-        "channel": row["channel"],
-        "source_hash": row["source_hash"],
-        "payload": payload,
-        "failure": failure,
-        "log": row.get("log"),
+        "sample_id": [row["sample_id"]],
+        "channel": [row["channel"]],
+        "source_hash": [row["source_hash"]],
+        "payload": [None] if payload is None else payload,
+        "failure": [failure],
+        "log": [row.get("log")],
     }
-    return pa.Table.from_pydict({name: [cell] for name, cell in cells.items()}, schema=ROWS)
+    return pa.Table.from_pydict(cells, schema=ROWS)
