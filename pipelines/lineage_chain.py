@@ -128,7 +128,7 @@ def _run_link(score: ScoreFile) -> Link:
     link.facts |= {f"config.{name}": value for name, value in _flat(score.run["config"]).items()}
     for channel, recorded in score.run.get("started_from", {}).items():
         folder = Path(score.run["config"]["start_from"][channel]) / PATCH_FOLDER
-        if patch_hashes(folder) != recorded:
+        if not folder.is_dir() or patch_hashes(folder) != recorded:
             link.broken.append(
                 f"{folder} is gone or has other content than when {channel} was started from it"
             )
