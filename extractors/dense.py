@@ -10,25 +10,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from extractors.clip_requests import ChosenFrames, Indices, Picture, PictureRequest
 from extractors.config import DenseConfig
 from extractors.contract import Decoded, Features, FeatureSpec, Sample, TensorSpec
-from extractors.dense_input import (
-    CLIP_MEAN,
-    CLIP_STD,
-    DEFAULT_RATE,
-    FRAMES_PER_SECOND,
-    dense_frame_indices,
-    dense_pixels,
-)
+from extractors.dense_frames import DEFAULT_RATE, FRAMES_PER_SECOND, dense_frame_indices
+from extractors.dense_pixels import CLIP_MEAN, CLIP_STD, PickedPicture, pick, squares
 from extractors.errors import ExtractorError, MediaError
 from extractors.frame_stream import stream_frames
 from extractors.joint_decoding import decode_clip
@@ -39,15 +33,15 @@ from extractors.video_tower_source import VideoTowerSource
 VERSION = "1"  # of the code: raise it with every change of the numbers
 LANGUAGEBIND_LICENCE = "MIT"
 NUM_TOKENS = 5
-MAX_FRAMES_HELD = 256  # about two minutes, 154 MB at 224 x 224
+MAX_FRAMES_HELD = 256  # about two minutes, at most 154 MB at 224 x 224
 MAX_REPEATS = 60  # of a frame: one in half a minute is no moving picture, or the file's times are wrong
 _CHUNKS_AT_ONCE = 4  # bounds the memory of long clips
-Pixels: TypeAlias = npt.NDArray[np.float32]  # (3, H, W)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongClip(Decoded):
-    """A clip that has more frames than are held: `encode` reads those of `indices` (T,) from the file again."""
+    """A clip that has more frames than are held, or frames of several sizes: `encode` reads those of `indices` (T,)
+    from the file again."""
 
     path: Path
     indices: Indices
@@ -95,25 +89,30 @@ class DenseExtractor:
         self._device = device
 
     def decode(self, sample: Sample) -> Decoded:
-        """Read the frames of the sample's "video" file: tensor "pixels" (T, 3, H, W) float32, or a `LongClip`.
+        """Read the frames of the sample's "video" file: "pixels" (T, R, C, 3) uint8, or a `LongClip`.
 
-        `timestamps` are the frames' times. Raises `MediaError`, for long clips too: all of it is decoded.
+        These are what the tower's square depends on, picked of pictures of "size" (H, W) int64
+        (`extractors.dense_pixels`). `timestamps` are the frames' times. Raises `MediaError`, for long clips too: all
+        of it is decoded.
         """
         return decode_clip(self, sample)
 
-    def clip_request(self, sample: Sample) -> PictureRequest[Pixels, Decoded]:
+    def clip_request(self, sample: Sample) -> PictureRequest[PickedPicture, Decoded]:
         """The pictures that `decode` reads; of a clip that needs more than `MAX_FRAMES_HELD`, their times only."""
         sample_id = sample.sample_id
 
-        def finish(found: ChosenFrames[Pixels]) -> Decoded:
+        def finish(found: ChosenFrames[PickedPicture]) -> Decoded:
             clip = found.duration, found.fps, found.n_frames
-            if found.held:
-                return Decoded(sample_id, {"pixels": np.stack(found.frames)}, found.timestamps, *clip)
+            sizes = {frame.size for frame in found.frames}
+            if len(sizes) == 1:
+                pixels = np.stack([frame.pixels for frame in found.frames])
+                picked = {"pixels": pixels, "size": np.array(sizes.pop(), np.int64)}
+                return Decoded(sample_id, picked, found.timestamps, *clip)
             path, indices = sample.path("video"), found.indices
             return LongClip(sample_id, {}, found.timestamps, *clip, path=path, indices=indices)
 
         return PictureRequest(
-            partial(self._choose, sample_id=sample_id), self._pixels, finish, most=MAX_FRAMES_HELD
+            partial(self._choose, sample_id=sample_id), self._pick, finish, most=MAX_FRAMES_HELD
         )
 
     @true_float32()
@@ -130,11 +129,11 @@ class DenseExtractor:
             values = torch.empty(shape, dtype=getattr(torch, self.config.dtype))
             first = 0
             # a sample is never mixed with others, so its numbers do not depend on the batch
-            for pixels in self._pieces(decoded):
-                with torch.inference_mode():
-                    tokens = pool_tokens(self._tower(torch.tensor(pixels).to(self._device)))
+            with torch.inference_mode():
+                for pixels in self._pieces(decoded):
+                    tokens = pool_tokens(self._tower(pixels))
                     values[first : first + len(pixels)] = tokens.to("cpu", values.dtype)
-                first += len(pixels)
+                    first += len(pixels)
             features.append(Features.checked(self.spec, decoded, {"values": values}))
         return features
 
@@ -146,17 +145,25 @@ class DenseExtractor:
             raise MediaError(sample_id, reason, "leave it out, or give a file with moving pictures")
         return dense_frame_indices(num_decoded, fps, self.config.min_frames, size.num_frames)
 
-    def _pixels(self, picture: Picture) -> Pixels:
-        return dense_pixels(picture, self.source.size.image_size)
+    def _pick(self, picture: Picture) -> PickedPicture:
+        return pick(picture, self.source.size.image_size)
 
-    def _pieces(self, decoded: Decoded) -> Iterator[npt.NDArray[Any]]:
-        """The pixels of a sample, some chunks at a time; the same pieces whether they are held or read."""
+    def _pieces(self, decoded: Decoded) -> Iterator[Tensor]:
+        """The tower's input, some chunks at a time; the same pieces whether pixels are held or read."""
         num_frames = _CHUNKS_AT_ONCE * self.source.size.num_frames
         if not isinstance(decoded, LongClip):
-            pixels = decoded.tensors["pixels"]
+            pixels, (height, width) = decoded.tensors["pixels"], decoded.tensors["size"].tolist()
             for first in range(0, len(pixels), num_frames):
-                yield pixels[first : first + num_frames]
+                yield self._squares(pixels[first : first + num_frames], (height, width))
             return
-        with closing(stream_frames(decoded.path, decoded.sample_id, decoded.indices, self._pixels)) as frames:
+        with closing(stream_frames(decoded.path, decoded.sample_id, decoded.indices, self._pick)) as frames:
             while piece := list(islice(frames, num_frames)):
-                yield np.stack(piece)
+                yield torch.cat(
+                    [
+                        self._squares(np.stack([frame.pixels for frame in some]), size)
+                        for size, some in groupby(piece, key=attrgetter("size"))
+                    ]
+                )
+
+    def _squares(self, pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
+        return squares(torch.tensor(pixels).to(self._device), size, self.source.size.image_size)

@@ -8,7 +8,7 @@ from extractors.clip_requests import Indices, Made, Picture
 from extractors.errors import MediaError
 from extractors.heartbeat import beat, rest
 from extractors.open_clip import OpenClip
-from extractors.track_decoder import TrackDecoder, upright
+from extractors.track_decoder import TrackDecoder
 
 
 def stream_frames(
@@ -27,7 +27,7 @@ def stream_frames(
             pieces = (decoder.frames(packet) for packet in clip.packets([clip.video]))
             for index, frame in enumerate(chain(chain.from_iterable(pieces), decoder.rest())):
                 if index == wanted[given]:
-                    made = each(upright(frame, sample_id))
+                    made = each(decoder.upright(frame))
                     while given < len(wanted) and wanted[given] == index:
                         rest()
                         yield made

@@ -7,7 +7,7 @@ from typing import Any
 import av
 
 from extractors.errors import MediaError, MissingTrackError
-from extractors.open_clip import OpenClip
+from extractors.open_clip import OpenClip, seconds
 
 MAX_RATE_ERROR = 0.01  # relative difference of the header's frame rate to the packets' times
 
@@ -48,8 +48,9 @@ class PacketCount:
         index = packet.stream.index
         self._count[index] += 1
         if packet.pts is not None and packet.time_base is not None:
-            start = float(packet.pts * packet.time_base)
-            end = start + float((packet.duration or 0) * packet.time_base)
+            base = packet.time_base
+            start = seconds(packet.pts, base)
+            end = start + seconds(packet.duration or 0, base)
             self._first[index] = min(self._first.get(index, start), start)
             self._last[index] = max(self._last.get(index, end), end)
 

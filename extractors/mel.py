@@ -33,10 +33,12 @@ _PREEMPHASIS = 0.97
 _FLOOR = 2.0**-23
 _SINC_HALF_WIDTH = 6
 _SINC_ROLLOFF = 0.99
-_PHASES_AT_ONCE = 64  # bound the filter tables of odd sample rates, and their number
-_MOST_TABLES = 16
-_MOST_TAPS = 2**22  # of a table: odd rates beyond 64 kHz get more tables instead
-_WINDOWS_AT_ONCE = 8  # what stays in the processor's cache: 64 take twice as long
+_PHASES_AT_ONCE = 16  # filters of near phases overlap: so many in one product cost the least
+_MOST_TABLES = 64  # of filters: odd sample rates have thousands of phases
+_FRAMES_AT_ONCE = 800  # what stays in the processor's cache
+_FRAMES_PER_HOP = HOP_SECONDS * SAMPLE_RATE // _FRAME_HOP
+_FRAMES_PER_WINDOW = 1 + (WINDOW_SECONDS * SAMPLE_RATE - _FRAME) // _FRAME_HOP
+_MIDDLE = range(98, 100)  # frames of a window in which its second half begins
 
 
 def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
@@ -51,25 +53,25 @@ def resample(waveform: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.flo
     o, m = rate // divisor, SAMPLE_RATE // divisor
     base = _SINC_ROLLOFF * min(o, m)
     w = math.ceil(_SINC_HALF_WIDTH * o / base)
+    together = -(-_PHASES_AT_ONCE // m)  # periods that count as one, where a period has few phases
+    o_all, m_all = o * together, m * together
     num_samples = waveform.shape[1]
-    periods = num_samples // o + 1
-    padded = torch.from_numpy(np.pad(waveform, ((0, 0), (w, w + o + 1))))[:, None]  # (C, 1, n + 2w + o + 1)
-    block = max(_PHASES_AT_ONCE, math.ceil(m / _MOST_TABLES))
-    if block * (o * block // m + 2 * w + 2) > _MOST_TAPS:
-        block = _PHASES_AT_ONCE
+    periods = num_samples // o_all + 1
+    padded = torch.from_numpy(np.pad(waveform, ((0, 0), (w, w + o_all + 1))))  # (C, 2w + n + o_all + 1)
+    block = max(_PHASES_AT_ONCE, math.ceil(m_all / _MOST_TABLES))
     phases = []
-    for first in range(0, m, block):
-        j = np.arange(first, min(first + block, m))[:, None]
+    for first in range(0, m_all, block):
+        j = np.arange(first, min(first + block, m_all))[:, None]
         # filters are zero further than w from their centre, so a block of phases needs few taps
         start, end = o * first // m - w, o * int(j[-1, 0]) // m + w + 2
         i = np.arange(start, end)
         t = np.clip((i / o - j / m) * base, -_SINC_HALF_WIDTH, _SINC_HALF_WIDTH)
         taps = base / o * np.cos(np.pi * t / (2 * _SINC_HALF_WIDTH)) ** 2 * np.sinc(t)
-        kernel = torch.from_numpy(taps.astype(np.float32))[:, None]  # (phases, 1, taps)
-        needed = padded[:, :, start + w : end + w + (periods - 1) * o]
+        kernel = torch.from_numpy(taps.astype(np.float32))  # (phases, taps)
+        needed = padded[:, start + w : end + w + (periods - 1) * o_all]
         beat()
-        phases.append(F.conv1d(needed, kernel, stride=o))  # (C, phases, periods)
-    interleaved = torch.cat(phases, dim=1).transpose(1, 2).flatten(1)  # (C, periods * m)
+        phases.append(needed.unfold(1, end - start, o_all) @ kernel.T)  # (C, periods, phases)
+    interleaved = torch.cat(phases, dim=2).flatten(1)  # (C, periods * m_all)
     return interleaved[:, : math.ceil(m * num_samples / o)].numpy()
 
 
@@ -112,13 +114,20 @@ def log_mel(windows: Tensor, num_bins: int = NUM_MEL_BINS) -> Tensor:
     filters, natural logarithm with a floor of 2^-23. No dither, no energy term.
     """
     frames = windows.unfold(1, _FRAME, _FRAME_HOP)  # (K, F, 400)
-    frames = frames - frames.mean(dim=2, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-    frames -= before.mul_(_PREEMPHASIS)
-    frames *= torch.hann_window(_FRAME, periodic=False)
-    power = torch.fft.rfft(frames, n=_FFT).abs().square_()  # (K, F, 257)
-    energy: Tensor = power @ _mel_filters(num_bins)  # (K, F, B)
-    return energy.clamp_(min=_FLOOR).log_()
+    energies = [_mel_energy(some, num_bins) for some in frames.flatten(0, 1).split(_FRAMES_AT_ONCE)]
+    return torch.cat(energies).clamp_(min=_FLOOR).log_().unflatten(0, frames.shape[:2])
+
+
+def _mel_energy(frames: Tensor, num_bins: int) -> Tensor:
+    """The filters' energies of (N, 400) frames: (N, B)."""
+    centred = frames - frames.mean(dim=1, keepdim=True)
+    padded = frames.new_zeros(len(frames), _FFT)
+    emphasised = padded[:, :_FRAME]
+    torch.mul(centred[:, :1], 1 - _PREEMPHASIS, out=emphasised[:, :1])
+    torch.sub(centred[:, 1:], centred[:, :-1], alpha=_PREEMPHASIS, out=emphasised[:, 1:])
+    emphasised *= torch.hann_window(_FRAME, periodic=False)
+    squares = torch.view_as_real(torch.fft.rfft(padded)).square_()  # (N, 257, 2)
+    return (squares[..., 0] + squares[..., 1]) @ _mel_filters(num_bins)
 
 
 def fit_length(mel: Tensor, target_length: int) -> Tensor:
@@ -131,10 +140,15 @@ def mel_windows(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The tower's input from (C, n) samples at 16 kHz: (K, 1, 128, 204) normalised log-mels.
 
     Padding is zero before the normalisation. Raises `ValueError` for less than 2 s.
+
+    Windows overlap, and a frame's numbers do not depend on a mean that its window lost, since it loses its own: each
+    frame is computed once for both windows. Only the two in a window's middle have two means in them.
     """
-    windows = torch.from_numpy(audio_windows(waveform))
-    mels = [
-        (fit_length(log_mel(some), TARGET_LENGTH) - MEL_MEAN) / MEL_STD
-        for some in torch.split(windows, _WINDOWS_AT_ONCE)
-    ]
-    return torch.cat(mels)[:, None].numpy()
+    windows = audio_windows(waveform)
+    first_channel = torch.from_numpy(waveform[:1, : (len(windows) + 1) * HOP_SECONDS * SAMPLE_RATE])
+    mel = log_mel(first_channel)[0].unfold(0, _FRAMES_PER_WINDOW, _FRAMES_PER_HOP)  # (K, B, 198)
+    mel = fit_length(mel.transpose(1, 2), TARGET_LENGTH)  # (K, B, 204)
+    start, end = _MIDDLE.start * _FRAME_HOP, (_MIDDLE.stop - 1) * _FRAME_HOP + _FRAME
+    middle = log_mel(torch.from_numpy(windows[:, start:end]))  # (K, 2, B)
+    mel[..., _MIDDLE.start : _MIDDLE.stop] = middle.transpose(1, 2)
+    return mel.sub_(MEL_MEAN).div_(MEL_STD)[:, None].numpy()

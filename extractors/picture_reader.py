@@ -7,7 +7,7 @@ from extractors.clip_requests import ChosenFrames, PictureRequest
 from extractors.errors import MediaError
 from extractors.media_info import MediaInfo
 from extractors.open_clip import NotRewoundError, OpenClip, PacketTrace
-from extractors.track_decoder import REENCODE, TrackDecoder, seconds_of, upright
+from extractors.track_decoder import REENCODE, TrackDecoder, seconds_of
 
 
 class PictureReader:
@@ -83,20 +83,20 @@ class PictureReader:
         decoder = TrackDecoder(clip.video, clip.sample_id)
         for packet in packets:
             for frame in decoder.frames(packet):
-                self._see(frame, times)
+                self._see(frame, decoder, times)
         for frame in decoder.rest():
-            self._see(frame, times)
+            self._see(frame, decoder, times)
         if not times:
             raise MediaError(clip.sample_id, "no frame of the video can be decoded", REENCODE)
         return times
 
-    def _see(self, frame: Any, times: list[float]) -> None:
+    def _see(self, frame: Any, decoder: TrackDecoder, times: list[float]) -> None:
         index = len(times)
         times.append(seconds_of(frame, self._clip.video, self._clip.start))
         wanting = [key for key, pictures in self._wanted.items() if pictures.wants(index)]
         if not wanting:
             return
-        picture = upright(frame, self._clip.sample_id)
+        picture = decoder.upright(frame)
         for key in wanting:
             try:
                 self._wanted[key].add(index, picture)

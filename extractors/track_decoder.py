@@ -5,10 +5,12 @@ from typing import Any
 
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from extractors.clip_requests import Picture
 from extractors.errors import MediaError
 from extractors.heartbeat import beat
+from extractors.open_clip import seconds
 
 MAX_BROKEN = 0.1  # share of packets
 MAX_PIXELS = 2**26  # of a picture: more than 8K video has, 200 MB as RGB
@@ -25,6 +27,7 @@ class TrackDecoder:
         self._track = track
         self._sample_id = sample_id
         self._total = self._broken = 0
+        self._reformatter = VideoReformatter()  # one for all frames: it takes longer to set up than to use
         context = track.codec_context
         if context is None:
             raise MediaError(sample_id, f"FFmpeg has no decoder for the {track.type} track", REENCODE)
@@ -47,6 +50,12 @@ class TrackDecoder:
         if self._broken > MAX_BROKEN * self._total:
             reason = f"{self._broken} of {self._total} {self._track.type} packets cannot be decoded"
             raise MediaError(self._sample_id, reason, REENCODE)
+
+    def upright(self, frame: Any) -> Picture:
+        """The picture of a frame, turned as the file says. Raises `MediaError` for one that is too large."""
+        check_size(frame.width, frame.height, self._sample_id)
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90)))
 
     def _decoded(self, packet: Any) -> Iterator[Any]:
         try:
@@ -73,10 +82,4 @@ def seconds_of(frame: Any, track: Any, start: float) -> float:
     """The seconds of a decoded frame from the clip's start; NaN when it has no time."""
     # not frame.time, which is missing in the last frames that a decoder gives
     known = frame.pts is not None and track.time_base is not None
-    return float(frame.pts * track.time_base) - start if known else np.nan
-
-
-def upright(frame: Any, sample_id: str) -> Picture:
-    """The picture of a decoded frame, turned as the file says. Raises `MediaError` for one that is too large."""
-    check_size(frame.width, frame.height, sample_id)
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90)))
+    return seconds(frame.pts, track.time_base) - start if known else np.nan

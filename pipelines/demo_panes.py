@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from extractors.clip_reader import read_one
 from extractors.clip_requests import ChosenFrames, Picture, PictureRequest, SoundRequest, Waveform
 from extractors.contract import EXO_ROLE
-from extractors.dense_input import dense_frame_indices
+from extractors.dense_frames import dense_frame_indices
 from extractors.errors import MediaError
 from extractors.joint_decoding import ROLE
 from extractors.key_frames import read_key_frames

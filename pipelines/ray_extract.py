@@ -49,7 +49,7 @@ from store.features import FeatureSetRecord
 from store.location import Location
 from store.records import PartRecord
 
-_TASK_SECONDS = 240.0  # media that one task decodes: outweighs what a task costs; its samples come one by one
+_TASK_SECONDS = 960.0  # media that one task decodes: outweighs what a task costs; its samples come one by one
 _UNKNOWN_SECONDS = 60.0  # taken for samples that do not know their length
 _MAX_TASK_SAMPLES = 16
 _LEAST_PIECES = (
@@ -252,7 +252,7 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
             fn_constructor_kwargs={
                 "extractors": job.extractors,
                 "device": device,
-                "threads": max(1, int(_node_cpus() / 2 / execution.encoders)),  # decoding has the others
+                "threads": max(1, int(_node_cpus() / execution.encoders)),
                 "marks": marks,
             },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),

@@ -18,19 +18,22 @@ def write_video(
     rotation: int = 0,
     options: dict[str, str] | None = None,
     title: str = "",
+    scale: int = 1,
 ) -> Path:
-    """Write 64 x 48 pictures of eight bars: seven show the bits of the frame's number, the last is white."""
+    """Write 64 x 48 pictures, times `scale`, of eight bars: seven show the bits of its number, the last is white."""
     with av.open(str(path), "w") as container:
         if title:
             container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        width, height = 64 * scale, 48 * scale
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if rotation:
             stream.set_display_rotation(rotation)
         container.start_encoding()  # writes the header even when there are no frames
         for index in range(num_frames):
             bars = [255 * (index >> bit & 1) for bit in range(7)] + [255]
-            picture = np.broadcast_to(np.repeat(np.uint8(bars), 8)[None, :, None], (48, 64, 3)).copy()
+            row = np.repeat(np.uint8(bars), width // 8)
+            picture = np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(frame))

@@ -17,7 +17,8 @@ import extractors.dense
 from extractors.config import DenseConfig
 from extractors.contract import Decoded, Sample
 from extractors.dense import DenseExtractor, LongClip
-from extractors.dense_input import dense_frame_indices, dense_pixels
+from extractors.dense_frames import dense_frame_indices
+from extractors.dense_pixels import pick
 from extractors.errors import ExtractorError, MediaError, MissingTrackError
 from extractors.frame_stream import stream_frames
 
@@ -73,7 +74,8 @@ def test_two_frames_a_second_in_whole_chunks_at_their_times(sample_of: SampleOf)
     assert (indices[0], indices[-1]) == (0, 249)
     np.testing.assert_allclose(decoded.timestamps, indices / 25, atol=1e-6)
     pixels = decoded.tensors["pixels"]
-    assert (pixels.shape, pixels.dtype) == ((16, 3, 224, 224), np.float32)
+    assert (pixels.shape, pixels.dtype) == ((16, 272, 273, 3), np.uint8)
+    assert decoded.tensors["size"].tolist() == [272, 640]
     assert (decoded.duration, decoded.fps, decoded.n_frames) == (10.0, 25.0, 250)
 
 
@@ -148,6 +150,21 @@ def test_frames_are_streamed_in_order_and_repeated(tmp_path: Path) -> None:
     indices = np.array([0, 3, 3, 3, 17, 28])
     shown = [shown_number(picture) for picture in stream_frames(path, "x", indices, lambda picture: picture)]
     assert shown == indices.tolist()
+
+
+def test_a_clip_whose_pictures_change_their_size_is_read_again(tmp_path: Path) -> None:
+    small, large, both = (tmp_path / f"{name}.h264" for name in ("small", "large", "both"))
+    write_video(small, 40, "libx264")
+    write_video(large, 24, "libx264", scale=2)
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    decoded = extractor_of(min_frames=64).decode(sample_at(both))  # every frame
+    assert isinstance(decoded, LongClip)
+    first, second = (
+        extractor_of(min_frames=count).decode(sample_at(path)) for path, count in ((small, 40), (large, 24))
+    )
+    assert not isinstance(second, LongClip)
+    values, *apart = (found.tensors["values"] for found in loaded().encode([decoded, first, second]))
+    torch.testing.assert_close(values, torch.cat(apart), rtol=0, atol=1e-5)
 
 
 def test_frames_of_long_clips_are_counted_by_decoding(
@@ -234,8 +251,8 @@ def test_time_is_mixed_within_chunks_of_one_kind_only() -> None:
     changed[3] = 255 - changed[3]
 
     def values_of(extractor: DenseExtractor, frames: np.ndarray) -> torch.Tensor:
-        pixels = np.stack([dense_pixels(frame, 32) for frame in frames])
-        decoded = Decoded("x", {"pixels": pixels}, np.arange(16.0), 16.0, 1.0, 16)
+        pixels = np.stack([pick(frame, 32).pixels for frame in frames])
+        decoded = Decoded("x", {"pixels": pixels, "size": np.array([48, 64])}, np.arange(16.0), 16.0, 1.0, 16)
         return extractor.encode([decoded])[0].tensors["values"]
 
     for kind, seen in (("languagebind", set(range(8))), ("clip", {3})):
@@ -249,7 +266,8 @@ def test_numbers_too_large_for_the_stored_type_are_no_features() -> None:
     assert extractor._tower is not None
     with torch.no_grad():
         extractor._tower.encoder.layers[0].mlp["fc2"].bias.fill_(1e6)
-    decoded = Decoded("x", {"pixels": np.zeros((8, 3, 32, 32), np.float32)}, np.arange(8.0), 8.0, 1.0, 8)
+    black = {"pixels": np.zeros((8, 32, 32, 3), np.uint8), "size": np.array([32, 32])}
+    decoded = Decoded("x", black, np.arange(8.0), 8.0, 1.0, 8)
     with pytest.raises(ExtractorError, match="NaN or infinite"):
         extractor.encode([decoded])
 

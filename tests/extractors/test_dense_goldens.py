@@ -12,7 +12,8 @@ from extractor_goldens import GOLDEN, golden_cases, read_case
 from torch import Tensor
 
 from extractors.config import VideoTowerSize
-from extractors.dense_input import CLIP_MEAN, CLIP_STD, crop_geometry, dense_frame_indices, dense_pixels
+from extractors.dense_frames import dense_frame_indices
+from extractors.dense_pixels import CLIP_MEAN, CLIP_STD, crop_geometry, pick, squares
 from extractors.languagebind_video import VideoTower, pool_tokens
 from extractors.video_tower_source import load_video_tower, size_of_config, tower_tensors
 
@@ -33,6 +34,13 @@ def tower_of(tensors: dict[str, Tensor], size: VideoTowerSize) -> VideoTower:
 def flat_frames(pixel_values: Tensor) -> Tensor:
     """The original's chunks (K, 3, t, H, W) as frames (K * t, 3, H, W)."""
     return pixel_values.transpose(1, 2).flatten(0, 1)
+
+
+def squares_of(pictures: np.ndarray, image_size: int) -> Tensor:
+    """The tower's input (N, 3, S, S) of pictures (N, H, W, 3)."""
+    picked = torch.from_numpy(np.stack([pick(picture, image_size).pixels for picture in pictures]))
+    assert picked[0].numel() <= 4 * 3 * image_size**2  # bytes that float32 would have
+    return squares(picked, pictures.shape[1:3], image_size)
 
 
 @golden
@@ -71,8 +79,8 @@ def test_pixels_are_the_original_s(path: Path) -> None:
     expected = tensors["pixel_values_sub"].transpose(0, 1)  # (F, 3, h, w)
     image_size = VideoTowerSize().image_size
     step = -(-image_size // expected.shape[2])
-    found = np.stack([dense_pixels(frame.numpy(), image_size) for frame in tensors["frames_uint8"]])
-    torch.testing.assert_close(torch.from_numpy(found)[:, :, ::step, ::step], expected, rtol=0, atol=1e-5)
+    found = squares_of(tensors["frames_uint8"].numpy(), image_size)
+    torch.testing.assert_close(found[:, :, ::step, ::step], expected, rtol=0, atol=1e-5)
 
 
 @golden
@@ -84,7 +92,7 @@ def test_languagebind_s_tower_from_frames_to_features(path: Path) -> None:
     frames = tensors["frames_uint8"].numpy()
     indices = dense_frame_indices(len(frames), config["fps"], chunk=size.num_frames)
     assert indices.tolist() == config["indices"]
-    pixels = torch.from_numpy(np.stack([dense_pixels(frames[index], size.image_size) for index in indices]))
+    pixels = squares_of(frames[indices], size.image_size)
     torch.testing.assert_close(pixels, flat_frames(tensors["pixel_values"]), rtol=0, atol=1e-5)
     with torch.inference_mode():
         tokens = tower_of(tensors, size)(pixels)
@@ -131,4 +139,4 @@ def test_pixels_are_those_of_torch_s_interpolation(height: int, width: int) -> N
         normalised[None], (geometry.height, geometry.width), mode="bilinear", align_corners=False
     )
     expected = whole[0, :, geometry.top :, geometry.left :][:, :224, :224]
-    torch.testing.assert_close(torch.from_numpy(dense_pixels(picture, 224)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(squares_of(picture[None], 224)[0], expected, rtol=0, atol=1e-5)

@@ -91,19 +91,17 @@ def test_decoded_key_frames_are_the_same_to_the_bit_whatever_the_flashes_are(
 
 def test_the_dense_extractor_reads_both_flashes_and_no_blink(tmp_path: Path) -> None:
     extractor = DenseExtractor(DenseConfig(weights="random:0"))
-    mean, std = (np.array(extractor.spec.identity[name]) for name in ("mean", "std"))
     for clip in drawn("flashes", 6):
         sample = Sample(clip.sample_id, "sidecue", {"video": written(clip, tmp_path)})
         decoded = extractor.decode(sample)
         # the mean colour of the picture, without the rim: (T, 3) of 255
-        pixels = decoded.tensors["pixels"][:, :, 32:-32, 32:-32].mean(axis=(2, 3))
-        seen = 255 * (pixels * std + mean)
+        seen = decoded.tensors["pixels"][:, 32:-32, 32:-32].mean(axis=(1, 2))
         coloured = np.flatnonzero(abs(seen - sidecue_flashes.BACKGROUND).max(axis=1) > 20)
         moments = [frame / FPS for frame in clip.flash_frames]
         assert np.allclose(np.asarray(decoded.timestamps)[coloured], moments, atol=0.01)
         assert [nearest_colour(colour) for colour in seen[coloured]] == list(clip.flash_colours)
-        rim = decoded.tensors["pixels"][:, :, :20].mean(axis=(2, 3))  # a blink would differ from the others
-        assert rim[np.setdiff1d(np.arange(len(rim)), coloured)].std(axis=0).max() < 0.01
+        rim = decoded.tensors["pixels"][:, :20].mean(axis=(1, 2))  # a blink would differ from the others
+        assert rim[np.setdiff1d(np.arange(len(rim)), coloured)].std(axis=0).max() < 0.7
 
 
 def nearest_colour(colour: np.ndarray) -> str:

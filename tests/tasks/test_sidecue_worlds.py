@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from extractors.back_projection import back_project
-from extractors.dense_input import dense_frame_indices
+from extractors.dense_frames import dense_frame_indices
 from extractors.key_frames import key_frame_indices
 from extractors.scannet_folder import read_folder
 from tasks import sidecue, sidecue_flashes, sidecue_melodies, sidecue_rooms, sidecue_takes
