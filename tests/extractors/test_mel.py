@@ -9,7 +9,7 @@ import pytest
 import torch
 from extractor_goldens import golden_cases, read_case
 
-from extractors.mel import audio_windows, fit_length, log_mel, mel_windows, resample
+from extractors.mel import MEL_MEAN, MEL_STD, audio_windows, fit_length, log_mel, mel_windows, resample
 
 CASES = golden_cases("extractors/audio_mel*.safetensors")
 SECOND = 16000
@@ -137,6 +137,17 @@ def test_silence_and_padding_have_their_known_values() -> None:
     assert mel.dtype == np.float32
     np.testing.assert_allclose(mel[..., :198], -1.2776, atol=1e-4)
     np.testing.assert_allclose(mel[..., 198:], 0.46706, atol=1e-5)
+
+
+def test_frames_that_windows_share_are_those_of_each_window_alone() -> None:
+    # a level per second: every window has a step in its middle, once its first half has lost another mean
+    rng = np.random.default_rng(3)
+    levels = np.repeat(rng.uniform(-0.3, 0.3, size=(2, 9)), SECOND, axis=1)
+    wave = (levels + rng.normal(0, 1e-3, size=levels.shape)).astype(np.float32)
+    alone = fit_length(log_mel(torch.from_numpy(audio_windows(wave))), 204)
+    np.testing.assert_allclose(mel_windows(wave)[:, 0], (alone - MEL_MEAN) / MEL_STD, rtol=0, atol=1e-3)
+    shared = log_mel(torch.from_numpy(wave[:1]))[0].unfold(0, 198, 100)  # (K, 128, 198)
+    assert (shared - alone[..., :198])[..., 98:100].abs().max() > 0.1
 
 
 def test_a_long_clip_gives_the_windows_of_its_parts() -> None:
