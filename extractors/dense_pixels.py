@@ -71,24 +71,22 @@ def squares(pixels: Tensor, size: tuple[int, int], image_size: int) -> Tensor:
     mean, std = (
         torch.tensor(values, device=pixels.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD)
     )
+    shift, scale = -mean / std, 1 / (255 * std)
     found = torch.empty(len(pixels), 3, image_size, image_size, device=pixels.device)
     at_once = _PICTURES_AT_ONCE if pixels.device.type == "cpu" else len(pixels)
     for some, place in zip(pixels.split(at_once), found.split(at_once), strict=True):
-        resized = _resized(some, rows, columns)
-        torch.div(resized.div_(255).sub_(mean), std, out=place)
+        torch.addcmul(shift, _resized(some, rows, columns), scale, out=place)
     return found
 
 
 def _resized(pixels: Tensor, rows: "_Side", columns: "_Side") -> Tensor:
     """(N, R, C, 3) uint8 to (N, 3, S, S) float32 in 0 to 255: first across, then down."""
     numbers = pixels.transpose(1, 2).contiguous().flatten(2)  # (N, C, 3R): whole rows of numbers are fetched
-    across = columns.weight[:, None]
-    resized = numbers.index_select(1, columns.before).float() * (1 - across)  # (N, S, 3R)
-    resized += numbers.index_select(1, columns.after).float() * across
-    resized = resized.unflatten(2, (-1, 3)).permute(0, 3, 2, 1).contiguous()  # (N, 3, R, S)
-    down = rows.weight[:, None]
-    below = resized.index_select(2, rows.after) * down
-    return (resized.index_select(2, rows.before) * (1 - down)).add_(below)  # (N, 3, S, S)
+    left, right = (numbers.index_select(1, place).float() for place in (columns.before, columns.after))
+    across = torch.lerp(left, right, columns.weight[:, None])  # (N, S, 3R)
+    across = across.unflatten(2, (-1, 3)).permute(0, 3, 2, 1).contiguous()  # (N, 3, R, S)
+    above, below = (across.index_select(2, place) for place in (rows.before, rows.after))
+    return torch.lerp(above, below, rows.weight[:, None])  # (N, 3, S, S)
 
 
 class _Side(NamedTuple):

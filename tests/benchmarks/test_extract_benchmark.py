@@ -29,6 +29,9 @@ def test_quick_run_prints_one_flat_object(tmp_path: Path) -> None:
         for channel in ("audio", "dense")
         for ratio in ("vs_loop", "vs_own_loop", "vs_limit", "vs_shared", "vs_whole", "spread")
     }
+    numbers |= {
+        f"pipeline/{channel}/{name}" for channel in ("audio", "dense") for name in ("decoders", "encoders")
+    }
     about = {"turns", "cores", "device", "torch"}
     about |= {f"{what}/{channel}" for what in ("samples", "encoder") for channel in ("audio", "dense")}
     assert set(result) == numbers | about
