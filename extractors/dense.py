@@ -106,7 +106,7 @@ class DenseExtractor:
             sizes = {frame.size for frame in found.frames}
             if len(sizes) == 1:
                 pixels = np.stack([frame.pixels for frame in found.frames])
-                picked = {"pixels": pixels, "size": np.array(sizes.pop(), np.int64)}
+                picked: dict[str, np.ndarray] = {"pixels": pixels, "size": np.array(sizes.pop(), np.int64)}
                 return Decoded(sample_id, picked, found.timestamps, *clip)
             path, indices = sample.path("video"), found.indices
             return LongClip(sample_id, {}, found.timestamps, *clip, path=path, indices=indices)

@@ -74,7 +74,7 @@ def squares(pixels: Tensor, size: tuple[int, int], image_size: int) -> Tensor:
     shift, scale = -mean / std, 1 / (255 * std)
     found = torch.empty(len(pixels), 3, image_size, image_size, device=pixels.device)
     at_once = _PICTURES_AT_ONCE if pixels.device.type == "cpu" else len(pixels)
-    for some, place in zip(pixels.split(at_once), found.split(at_once), strict=True):
+    for some, place in zip(torch.split(pixels, at_once), torch.split(found, at_once), strict=True):
         torch.addcmul(shift, _resized(some, rows, columns), scale, out=place)
     return found
 
@@ -84,7 +84,7 @@ def _resized(pixels: Tensor, rows: "_Side", columns: "_Side") -> Tensor:
     numbers = pixels.transpose(1, 2).contiguous().flatten(2)  # (N, C, 3R): whole rows of numbers are fetched
     left, right = (numbers.index_select(1, place).float() for place in (columns.before, columns.after))
     across = torch.lerp(left, right, columns.weight[:, None])  # (N, S, 3R)
-    across = across.unflatten(2, (-1, 3)).permute(0, 3, 2, 1).contiguous()  # (N, 3, R, S)
+    across = across.view(*across.shape[:2], -1, 3).permute(0, 3, 2, 1).contiguous()  # (N, 3, R, S)
     above, below = (across.index_select(2, place) for place in (rows.before, rows.after))
     return torch.lerp(above, below, rows.weight[:, None])  # (N, 3, S, S)
 

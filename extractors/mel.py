@@ -114,8 +114,9 @@ def log_mel(windows: Tensor, num_bins: int = NUM_MEL_BINS) -> Tensor:
     filters, natural logarithm with a floor of 2^-23. No dither, no energy term.
     """
     frames = windows.unfold(1, _FRAME, _FRAME_HOP)  # (K, F, 400)
-    energies = [_mel_energy(some, num_bins) for some in frames.flatten(0, 1).split(_FRAMES_AT_ONCE)]
-    return torch.cat(energies).clamp_(min=_FLOOR).log_().unflatten(0, frames.shape[:2])
+    pieces = torch.split(frames.flatten(0, 1), _FRAMES_AT_ONCE)
+    energy = torch.cat([_mel_energy(some, num_bins) for some in pieces])  # (K * F, B)
+    return energy.clamp_(min=_FLOOR).log_().view(*frames.shape[:2], num_bins)
 
 
 def _mel_energy(frames: Tensor, num_bins: int) -> Tensor:
