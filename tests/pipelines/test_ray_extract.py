@@ -144,13 +144,13 @@ def items_of(count: int, duration: float | None, num_files: int = 1) -> list[Wor
 def test_sizes_of_tasks_and_parts(tmp_path: Path) -> None:
     extractor = FlakyExtractor(tmp_path)
     job = job_of(extractor, FeatureStore.open(tmp_path / "store"))  # 32 bytes a second
-    execution = ExecutionConfig(part_samples=100, part_bytes=32 * 60 * 10)
-    assert task_size(items_of(1000, 30.0)) == 8  # about four minutes
+    execution = ExecutionConfig(part_samples=100, part_bytes=32 * 60 * 40)
+    assert task_size(items_of(1000, 120.0)) == 8  # about a quarter of an hour
     assert task_size(items_of(1000, 3600.0)) == 1
     assert task_size(items_of(1000, 0.1)) == 16
     assert task_size(items_of(20, 7.0)) == 2  # enough pieces to see progress
     assert task_size(items_of(1, None)) == 1
-    assert write_size(job, items_of(10_000, 60.0), execution) == 8  # by bytes, in whole tasks
+    assert write_size(job, items_of(10_000, 60.0), execution) == 32  # by bytes, in whole tasks
     assert write_size(job, items_of(10_000, 1.0), execution) == 96  # by number
     assert write_size(job, items_of(10_000, 36_000.0), execution) == 1
     assert write_size(job, items_of(160, 7.0), execution) == 10  # enough pieces
@@ -158,7 +158,7 @@ def test_sizes_of_tasks_and_parts(tmp_path: Path) -> None:
     cameras = Job({}, {"audio": job.feature_sets["audio"], "exo": without_rate}, job.location)
     # each camera is taken to give 32 steps
     sample_bytes = 32 * (60 + 3 * 32)
-    execution = ExecutionConfig(part_bytes=5 * sample_bytes)
+    execution = ExecutionConfig(part_bytes=40 * sample_bytes)
     assert (
-        write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 4 * 2
+        write_size(cameras, items_of(10_000, 60.0, num_files=3), execution) == 32 * 2
     )  # a row for each channel
