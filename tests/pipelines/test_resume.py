@@ -36,7 +36,7 @@ def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, r
 
     first = start_pave(tmp_path, *command)
     waited_until = time.monotonic() + SECONDS_TO_START
-    while committed(tmp_path / "broken") < 2 and first.poll() is None and time.monotonic() < waited_until:
+    while committed(tmp_path / "broken") < 1 and first.poll() is None and time.monotonic() < waited_until:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=SECONDS_TO_START)
@@ -69,7 +69,12 @@ def test_a_killed_extraction_goes_on_where_it_was(world: Path, tmp_path: Path, r
 def test_an_interrupted_extraction_says_so_and_keeps_its_work(world: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "audio.yaml"
     recipe.write_text(json.dumps({"execution": {"commit_seconds": 0}, "encoder": TINY.model_dump()}))
-    run = start_pave(tmp_path, "extract", "audio", "--videos", world, "--store", "store", "--config", recipe)
+    videos = tmp_path / "videos"  # of so many clips that it goes on for seconds after its first commit
+    videos.mkdir()
+    for clip in world.rglob("*.mp4"):
+        for copy in range(20):
+            (videos / f"{clip.parent.name}-{clip.stem}-{copy}.mp4").hardlink_to(clip)
+    run = start_pave(tmp_path, "extract", "audio", "--videos", videos, "--store", "store", "--config", recipe)
     waited_until = time.monotonic() + SECONDS_TO_START
     while committed(tmp_path / "store") < 1 and run.poll() is None and time.monotonic() < waited_until:
         time.sleep(0.02)
