@@ -236,6 +236,8 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
     tasks = [work.slice(first, per_task) for first in range(0, len(work), per_task)]
     decode = Decode(job.extractors, job.dataset, marks, execution.decode_memory_bytes)
     device = _device(execution.device)
+    # of the cores; without a number of decoders, these leave encoders what they do not need themselves
+    spare = 1.0 if execution.decoders is None else 1 - execution.decoders / _total_cpus()
     return (
         ray.data.from_arrow(tasks)
         .map_batches(
@@ -252,7 +254,7 @@ def _pipeline(job: Job, items: Sequence[WorkItem], execution: ExecutionConfig, m
             fn_constructor_kwargs={
                 "extractors": job.extractors,
                 "device": device,
-                "threads": max(1, int(_node_cpus() / execution.encoders)),
+                "threads": max(1, int(_node_cpus() * spare / execution.encoders)),
                 "marks": marks,
             },
             compute=ray.data.ActorPoolStrategy(size=execution.encoders),
