@@ -6,14 +6,13 @@ other, each decoded whole, preprocessed with plain tensor operations, encoded an
     dense   the frames decoded on all cores, those that are chosen made pictures and stacked, brought to [0, 1] and
             normalised, resized as a whole, of which the middle is cut, encoded
 
-The towers, the log-mel of one window and the choice of frames are ours. The features are those of the extractors,
-but for rounding.
+The reading of sound, the log-mel of one window, the choice of frames and the towers are ours. The features are those
+of the extractors, but for rounding.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -22,6 +21,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from extractors.audio import AudioExtractor
+from extractors.clip_reader import read_one
+from extractors.clip_requests import SoundRequest
 from extractors.contract import Decoded, Extractor, Sample
 from extractors.dense import DenseExtractor
 from extractors.dense_frames import dense_frame_indices
@@ -56,10 +57,8 @@ class ReleaseLoop:
 
 def audio_features(extractor: AudioExtractor, sample: Sample) -> Tensor:
     """(T, 1, D) of a clip's sound."""
-    with av.open(str(sample.path("video"))) as container:
-        frames = list(container.decode(audio=0))
-    waveform = torch.from_numpy(np.concatenate([_planar(frame) for frame in frames], axis=1))  # (C, n)
-    waveform = resample(waveform.clamp_(-1, 1), frames[0].sample_rate)
+    sound = SoundRequest(0, lambda waveform, rate: resample(torch.from_numpy(waveform), rate))
+    waveform = read_one(sample.path("video"), sample.sample_id, sound)  # (C, n)
     num_windows = waveform.shape[1] // SAMPLE_RATE - 1
     mels = []
     for first in range(num_windows):
@@ -92,15 +91,6 @@ def resample(waveform: Tensor, rate: int) -> Tensor:
     return found.transpose(1, 2).flatten(1)[:, : math.ceil(phases * waveform.shape[1] / step)]
 
 
-def _planar(frame: Any) -> np.ndarray:
-    """A decoded frame as (C, n) float32 in [-1, 1]."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    scale = 1.0 if samples.dtype.kind == "f" else 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return (samples / scale).astype(np.float32)
-
-
 def dense_features(extractor: DenseExtractor, tower: torch.nn.Module, device: str, sample: Sample) -> Tensor:
     """(T, 5, D) of a clip's pictures."""
     path = sample.path("video")
@@ -114,8 +104,7 @@ def dense_features(extractor: DenseExtractor, tower: torch.nn.Module, device: st
         for index, frame in enumerate(container.decode(video=0)):
             if index in wanted:
                 pictures[index] = frame.to_ndarray(format="rgb24")
-    last = max(pictures)  # a packet may give no picture
-    chosen = np.stack([pictures[min(index, last)] for index in indices.tolist()])
+    chosen = np.stack([pictures[index] for index in indices.tolist()])
     video = torch.from_numpy(chosen).to(device).permute(0, 3, 1, 2) / 255  # (T, 3, H, W)
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     video = (video - mean) / std

@@ -7,7 +7,8 @@ from typing import Any
 import av
 
 from extractors.errors import MediaError, MissingTrackError
-from extractors.open_clip import OpenClip, seconds
+from extractors.open_clip import OpenClip
+from extractors.track_decoder import seconds
 
 MAX_RATE_ERROR = 0.01  # relative difference of the header's frame rate to the packets' times
 

@@ -8,7 +8,6 @@ Rules:
 
 import os
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -126,11 +125,6 @@ class OpenClip:
         self.video: Any = next((each for each in tracks.video if not each.disposition & _NOT_A_MOVIE), None)
         self.audio: list[Any] = list(tracks.audio)
         self.start = (self.container.start_time or 0) / int(av.time_base)
-
-
-def seconds(ticks: int, time_base: Fraction) -> float:
-    """`ticks` of `time_base`, correctly rounded as `float(ticks * time_base)` is, which takes twenty times as long."""
-    return ticks * time_base.numerator / time_base.denominator
 
 
 def _key(packet: Any) -> tuple[int | None, int | None, int]:
