@@ -32,7 +32,7 @@ from extractors.mel import (
 from extractors.true_float32 import true_float32
 from extractors.weights import hub_file, is_hub_id, tensors_hash
 
-VERSION = "1"  # of the code: raise it with every change of the numbers
+VERSION = "1"  # of the code: raise it with every change of the numbers beyond rounding
 HUB_FILES = ("imagebind_huge.pth", "model.safetensors")
 IMAGEBIND_LICENCE = "CC-BY-NC-SA 4.0"
 _WINDOWS_AT_ONCE = 64  # bounds the memory of long clips

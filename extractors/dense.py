@@ -30,7 +30,7 @@ from extractors.languagebind_video import VideoTower, pool_tokens
 from extractors.true_float32 import true_float32
 from extractors.video_tower_source import VideoTowerSource
 
-VERSION = "1"  # of the code: raise it with every change of the numbers
+VERSION = "1"  # of the code: raise it with every change of the numbers beyond rounding
 LANGUAGEBIND_LICENCE = "MIT"
 NUM_TOKENS = 5
 MAX_FRAMES_HELD = 256  # about two minutes, at most 154 MB at 224 x 224

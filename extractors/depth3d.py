@@ -24,7 +24,7 @@ from extractors.scene_views import read_views
 from extractors.true_float32 import true_float32
 from extractors.vision_tower import TowerSource, VisionTower
 
-VERSION = "1"  # of the code: raise it with every change of the numbers
+VERSION = "1"  # of the code: raise it with every change of the numbers beyond rounding
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 CLIP_LICENCE = "MIT (CLIP)"

@@ -23,7 +23,7 @@ from extractors.true_float32 import true_float32
 from extractors.vision_base import pool as pool_bilinear
 from extractors.vision_tower import TowerSource, VisionTower
 
-VERSION = "1"  # of the code: raise it with every change of the numbers
+VERSION = "1"  # of the code: raise it with every change of the numbers beyond rounding
 LICENCE = "Apache-2.0 (SigLIP)"
 # a random tower is for trying out: small, but with the published patches
 SMALL_SIGLIP = SiglipVisionConfig(

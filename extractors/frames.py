@@ -36,7 +36,7 @@ from extractors.weights import tensors_hash
 
 __all__ = ["FramesExtractor", "key_frame_pixels", "normalise_pixels"]
 
-VERSION = "1"  # of the code: raise it with every change of the numbers
+VERSION = "1"  # of the code: raise it with every change of the numbers beyond rounding
 _RELEASED_BASE = re.compile(r"llava-hf/llava-onevision-.*")
 _FRAMES_AT_ONCE = 32  # bounds memory when many frames are asked for
 
